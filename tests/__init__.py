@@ -1,0 +1,3 @@
+"""
+The proof: what each folder needs, and how long it takes, is in its name.
+"""

@@ -1,0 +1,134 @@
+"""
+Servers and names for every test.
+
+A test that asks for `redis_url` or `amqp_url` gets the server that HOLDFAST_REDIS_URL or HOLDFAST_AMQP_URL names, else
+a private one that all tests of the session share. It works under a `namespace` of its own and leaves nothing behind;
+no server is ever flushed.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pika
+import pika.exceptions
+import pytest
+import redis
+
+from tests.support.servers import RabbitServer, RedisServer, find_rabbit, find_redis
+
+#: Queues that a namespace may have had: the partitions up to the most that any test configures.
+PARTITIONS_MAX = 64
+
+#: Read once, before any test has its environment cleaned.
+GIVEN = {name: os.environ.get(name, "") for name in ("HOLDFAST_REDIS_URL", "HOLDFAST_AMQP_URL", "CI")}
+
+
+def need(program: str, found: str | None) -> None:
+    """
+    Skip the test where the server cannot be had; fail where somebody counts on it.
+    """
+    if found is not None:
+        return
+    reason = f"{program} is not installed; scripts/ensure-servers installs it or says how"
+    if GIVEN["CI"]:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Keep the settings of whoever runs the tests out of them.
+    """
+    for name in list(os.environ):
+        if name.startswith(("HOLDFAST_", "OTEL_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """
+    The URL of a Redis that may be shared with other tests.
+    """
+    if GIVEN["HOLDFAST_REDIS_URL"]:
+        yield GIVEN["HOLDFAST_REDIS_URL"]
+        return
+    need("redis-server", find_redis())
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def amqp_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """
+    The URL of a RabbitMQ that may be shared with other tests.
+    """
+    if GIVEN["HOLDFAST_AMQP_URL"]:
+        yield GIVEN["HOLDFAST_AMQP_URL"]
+        return
+    need("rabbitmq-server", find_rabbit())
+    with RabbitServer(tmp_path_factory.mktemp("rabbit")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """
+    A running Redis that the test may kill, pause and restart.
+    """
+    need("redis-server", find_redis())
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """
+    A running RabbitMQ that the test may kill, pause and restart. It takes five seconds to start.
+    """
+    need("rabbitmq-server", find_rabbit())
+    with RabbitServer(tmp_path_factory.mktemp("rabbit")) as server:
+        yield server
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    """
+    A namespace of the test's own; what it leaves on the shared servers is removed.
+    """
+    # Asked for first, so that the servers outlive the clean-up.
+    asked = set(request.fixturenames)
+    redis_shared = request.getfixturevalue("redis_url") if "redis_url" in asked else None
+    amqp_shared = request.getfixturevalue("amqp_url") if "amqp_url" in asked else None
+    name = f"t{uuid.uuid4().hex[:8]}"
+    yield name
+    if redis_shared is not None:
+        remove_keys(redis_shared, name)
+    if amqp_shared is not None:
+        remove_queues(amqp_shared, name)
+
+
+def remove_keys(url: str, name: str) -> None:
+    """
+    Remove the namespace's keys, and only those.
+    """
+    with redis.Redis.from_url(url) as client:
+        for pattern in (f"{{{name}.*}}:*", f"{{{name}}}:*"):
+            keys = list(client.scan_iter(pattern, count=10_000))
+            for start in range(0, len(keys), 1_000):
+                client.unlink(*keys[start : start + 1_000])
+
+
+def remove_queues(url: str, name: str) -> None:
+    """
+    Remove the namespace's queues and exchanges, and only those; deleting what is not there is allowed.
+    """
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    partitions = [f"{name}.commands.{partition}" for partition in range(PARTITIONS_MAX)]
+    for queue in (*partitions, f"{name}.ingress", f"{name}.dead"):
+        channel.queue_delete(queue)
+    for exchange in (f"{name}.commands", f"{name}.dead"):
+        channel.exchange_delete(exchange)
+    connection.close()

@@ -1,0 +1,3 @@
+"""
+What tests share: private servers that can be killed, paused and restarted.
+"""

@@ -1,0 +1,354 @@
+"""
+Real servers that a test may do anything to.
+
+Each listens on free loopback ports, keeps its data in a folder of its own, runs as the current user and is gone when
+the test process is, even if that is killed. A server on a default port is never touched.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pika
+import pika.exceptions
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from holdfast.brokers import keeper
+
+REDIS_START_SECONDS_MAX = 30.0
+#: A cold Erlang machine on a busy two-core runner takes its time.
+RABBIT_START_SECONDS_MAX = 90.0
+#: Some times what it takes; a paused node never gets there.
+NAMES_SECONDS_MAX = 5.0
+LOOK_SECONDS = 0.02
+
+#: Where distributions put server programs that are not for users' PATHs.
+SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def find_redis() -> str | None:
+    """
+    Return the path of a redis-server or valkey-server, if there is one.
+    """
+    return shutil.which("redis-server", path=SYSTEM_PATH) or shutil.which("valkey-server", path=SYSTEM_PATH)
+
+
+def find_rabbit() -> str | None:
+    """
+    Return the path of the real rabbitmq-server script, if there is one.
+
+    Debian's /usr/sbin/rabbitmq-server is a wrapper that changes to the user rabbitmq and to the system's folders;
+    the script that it wraps runs as anybody, wherever it is told to.
+    """
+    real = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    return str(real) if real.exists() else shutil.which("rabbitmq-server", path=SYSTEM_PATH)
+
+
+def free_ports(count: int) -> list[int]:
+    """
+    Return different loopback ports that nobody listens on.
+    """
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+class Server(ABC):
+    """
+    What all of them can do. The ports are chosen once, so a server comes back where it was.
+    """
+
+    #: What clients connect to.
+    url: str
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._kept: keeper.Kept | None = None
+
+    @property
+    def pid(self) -> int:
+        """
+        The process id of the server itself.
+        """
+        assert self._kept is not None, "the server is not running"
+        return self._kept.pid
+
+    @property
+    def running(self) -> bool:
+        """
+        Whether the process is there (it may be paused).
+        """
+        return self._kept is not None and self._kept.alive()
+
+    @property
+    @abstractmethod
+    def log(self) -> Path:
+        """
+        Where the process writes what it has to say.
+        """
+
+    @abstractmethod
+    def start(self) -> Self:
+        """
+        Start, on the same port and data as before, and wait until clients are served.
+        """
+
+    def stop(self) -> None:
+        """
+        End the server as an operator would, with SIGTERM, and wait until it is gone; the data stay.
+        """
+        if self._kept is not None:
+            if self.running:
+                self.cont()
+            self._kept.stop()
+            self._kept = None
+
+    def kill(self) -> None:
+        """
+        End the server as a crash would, with SIGKILL, and wait until it is gone; the data stay as they are.
+        """
+        assert self._kept is not None, "the server is not running"
+        self._kept.kill()
+        self._kept = None
+
+    def restart(self) -> Self:
+        """
+        Stop and start again.
+        """
+        self.stop()
+        return self.start()
+
+    def pause(self) -> None:
+        """
+        Freeze the process: connections stay open, nothing is answered.
+        """
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def cont(self) -> None:
+        """
+        Let a frozen process go on.
+        """
+        os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _keep(self, command: list[str], env: dict[str, str] | None = None) -> None:
+        assert not self.running, "the server is running already"
+        self._kept = keeper.keep(command, folder=self.folder, log=self.log, env=env)
+
+    def _await(self, serves: Callable[[], bool], seconds_max: float) -> None:
+        until = time.monotonic() + seconds_max
+        while not serves():
+            if not self.running or time.monotonic() > until:
+                ended = "did not answer in time" if self.running else "ended at once"
+                self.stop()
+                said = self.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{type(self).__name__} {ended}. Its last words:\n{said}")
+            time.sleep(LOOK_SECONDS)
+
+
+class RedisServer(Server):
+    """
+    A redis-server with the settings that Holdfast wants; keyword arguments override (`_` for `-`).
+
+    They may be changed between a stop and a start through `config`.
+    """
+
+    def __init__(self, folder: Path, **config: str | int) -> None:
+        super().__init__(folder)
+        (self.port,) = free_ports(1)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.config: dict[str, str | int] = {
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "stream-node-max-bytes": 512,
+            **{name.replace("_", "-"): value for name, value in config.items()},
+        }
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "redis.log"
+
+    def start(self) -> Self:
+        binary = find_redis()
+        assert binary is not None, "redis-server is not installed"
+        config = self.config | {"dir": str(self.folder), "port": self.port, "bind": "127.0.0.1"}
+        self._keep([binary, *(part for name, value in config.items() for part in (f"--{name}", str(value)))])
+        self._await(self._serves, REDIS_START_SECONDS_MAX)
+        return self
+
+    def client(self) -> redis.Redis:
+        """
+        Return a client that answers text and does not try again by itself.
+        """
+        return redis.Redis.from_url(
+            self.url, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+        )
+
+    def _serves(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping()) and client.info("server")["process_id"] == self.pid
+        except (redis.RedisError, OSError):
+            return False
+
+
+class RabbitServer(Server):
+    """
+    A RabbitMQ node of its own: with its own epmd, cookie, data, log and configuration, and no plugins.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.port, self._dist_port, self._epmd_port = free_ports(3)
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
+        self._epmd: keeper.Kept | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "rabbit.log"
+
+    def start(self) -> Self:
+        script = find_rabbit()
+        assert script is not None, "rabbitmq-server is not installed"
+        self._write_config()
+        self._start_epmd()
+        self._keep([script], self._environ())
+        self._await(self._serves, RABBIT_START_SECONDS_MAX)
+        return self
+
+    def stop(self) -> None:
+        super().stop()
+        self._stop_epmd()
+
+    def kill(self) -> None:
+        """
+        End the node as a crash would, with SIGKILL, once the names of its quorum queues are on disk.
+
+        RabbitMQ 3.10 writes the name of a new quorum queue about a second after the declaration was answered. A node
+        that is killed before comes back with a queue that never elects a leader: whoever uses it hangs.
+        """
+        until = time.monotonic() + NAMES_SECONDS_MAX
+        while not self._names_are_written() and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+        super().kill()
+        self._stop_epmd()
+
+    def _names_are_written(self) -> bool:
+        for names in self.folder.glob("data/*/quorum/*/names.dets"):
+            known = names.read_bytes()
+            if any(queue.name.encode() not in known for queue in names.parent.iterdir() if queue.is_dir()):
+                return False
+        return True
+
+    @property
+    def epmd_pid(self) -> int:
+        """
+        The process id of the node's own port mapper.
+        """
+        assert self._epmd is not None, "the server is not running"
+        return self._epmd.pid
+
+    def connect(self) -> pika.BlockingConnection:
+        """
+        Return a connection.
+        """
+        parameters = pika.URLParameters(self.url)
+        parameters.socket_timeout = parameters.blocked_connection_timeout = 5
+        return pika.BlockingConnection(parameters)
+
+    def _serves(self) -> bool:
+        # pika reports each refused connection in many lines, so first a handshake by hand.
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
+                probe.sendall(b"AMQP\0\0\x09\x01")
+                if not probe.recv(1):
+                    return False
+            self.connect().close()
+        except (pika.exceptions.AMQPError, OSError):
+            return False
+        return True
+
+    def _write_config(self) -> None:
+        (self.folder / "home").mkdir(exist_ok=True)
+        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            # An almost full disk, or other users of the memory, must not silently block publishers.
+            "disk_free_limit.absolute = 50MB\n"
+            "vm_memory_high_watermark.relative = 0.8\n"
+            "log.file = false\n"
+            "log.console = true\n"
+            "log.console.level = warning\n"
+        )
+
+    def _environ(self) -> dict[str, str]:
+        ours = {key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))}
+        # systemd's own tests would otherwise be told that the node is ready.
+        ours.pop("NOTIFY_SOCKET", None)
+        return ours | {
+            "PATH": SYSTEM_PATH,
+            # The Erlang cookie is made here.
+            "HOME": str(self.folder / "home"),
+            # The script then becomes the Erlang machine instead of waiting for it, so that our process id is the node's.
+            "RUNNING_UNDER_SYSTEMD": "true",
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            # Not the system's /etc/rabbitmq/rabbitmq-env.conf.
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            # The name is only known to our own epmd.
+            "RABBITMQ_NODENAME": "holdfast@localhost",
+            "RABBITMQ_PID_FILE": str(self.folder / "rabbit.pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+    def _start_epmd(self) -> None:
+        # Erlang would start one itself: as a daemon that outlives the node, and on all interfaces.
+        binary = shutil.which("epmd", path=SYSTEM_PATH)
+        assert binary is not None, "epmd is not installed (it comes with Erlang)"
+        command = [binary, "-port", str(self._epmd_port), "-address", "127.0.0.1"]
+        self._epmd = keeper.keep(command, folder=self.folder, log=self.folder / "epmd.log")
+        self._await_epmd()
+
+    def _await_epmd(self) -> None:
+        until = time.monotonic() + REDIS_START_SECONDS_MAX
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", self._epmd_port), timeout=1).close()
+            except OSError:
+                time.sleep(LOOK_SECONDS)
+            else:
+                return
+        raise RuntimeError(f"epmd did not answer: {(self.folder / 'epmd.log').read_text()}")
+
+    def _stop_epmd(self) -> None:
+        if self._epmd is not None:
+            self._epmd.stop()
+            self._epmd = None

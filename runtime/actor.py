@@ -1,0 +1,143 @@
+"""Actor: an instance in memory, folded from its log, and the plan of what to do to it next.
+
+An actor changes only when a plan of it was committed. Everything before that happens in the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from holdfast.runtime.codec import encode
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.errors import HistoryError
+from holdfast.runtime.instance import RunState
+from holdfast.runtime.keys import Ref
+from holdfast.runtime.ports import Opened
+from holdfast.runtime.record import Entry, Snapshot
+
+#: How many handled command ids an instance remembers at least ...
+HANDLED_MIN = 1_000
+#: ... and for how long it remembers more than that: longer than any broker or caller retries.
+HANDLED_MS = 24 * 60 * 60 * 1000
+
+
+class Handled(NamedTuple):
+    """Where a handled command is recorded."""
+
+    seq: int
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Actor:
+    """An instance's view: the fold of its log up to `seq`."""
+
+    ref: Ref
+    definition: Definition
+    state: Any
+    seq: int = 0
+    head: str = ""
+    token: int = 0
+    run_state: RunState = RunState.RUNNING
+    #: When the last record was made, in milliseconds since 1970: time never goes back within a log.
+    at_ms: int = 0
+    #: The remembered command ids, oldest first.
+    handled: dict[str, Handled] = field(default_factory=dict)
+    snapshot_seq: int = 0
+
+    def absorb(self, seq: int, entry: Entry[Any]) -> None:
+        """Fold one entry of the log.
+
+        Raises:
+            HistoryError: `evolve` failed on a recorded event, or the log has a gap.
+        """
+        if seq != self.seq + 1:
+            message = f"the log of {self.ref} goes from {self.seq} to {seq}; records between them are gone"
+            raise HistoryError(message)
+        state, evolve = self.state, self.definition.workflow.evolve
+        for event in entry.events:
+            try:
+                state = evolve(state, event)
+            except Exception as error:
+                message = (
+                    f"{self.definition.name}.evolve failed on {type(event).__name__} in record {seq} of {self.ref}: "
+                    f"{type(error).__name__}: {error}. evolve must accept every recorded event"
+                )
+                raise HistoryError(message) from error
+        self.state = state
+        self.seq = seq
+        self.head = entry.command_id
+        self.at_ms = entry.at_ms
+        self.remember(entry.command_id, Handled(seq, entry.at_ms))
+
+    def remember(self, command_id: str, handled: Handled) -> None:
+        """Remember a handled command, and forget those beyond both limits."""
+        self.handled[command_id] = handled
+        while len(self.handled) > HANDLED_MIN:
+            oldest = next(iter(self.handled))
+            if handled.at_ms - self.handled[oldest].at_ms < HANDLED_MS:
+                break
+            del self.handled[oldest]
+
+    def snapshot(self) -> Snapshot:
+        """Return the actor as a snapshot."""
+        return Snapshot(
+            self.seq,
+            self.head,
+            self.definition.kind.state_version,
+            encode(self.state),
+            tuple((id_, seq, at_ms) for id_, (seq, at_ms) in self.handled.items()),
+        )
+
+
+def fold(definition: Definition, opened: Opened) -> Actor:
+    """Return the actor that a journal's answer describes, from its snapshot where that can be used.
+
+    Raises:
+        HistoryError: The log cannot be read or folded by the code of today.
+    """
+    actor = start(definition, opened.ref, opened.snapshot)
+    for seq, data in opened.tail:
+        actor.absorb(seq, definition.entries.decode(data, f"record {seq} of {opened.ref}"))
+    actor.token = opened.token
+    actor.run_state = opened.run_state
+    if actor.seq != opened.seq:
+        message = (
+            f"the log of {opened.ref} ends at {actor.seq}, but the instance is at {opened.seq}: "
+            "one of the two was lost or restored without the other"
+        )
+        raise HistoryError(message)
+    return actor
+
+
+def start(definition: Definition, ref: Ref, snapshot: Snapshot | None) -> Actor:
+    """Return an actor before its first entry, or at its snapshot.
+
+    A snapshot of another `state_version`, or of a state that no longer fits, raises UnusableSnapshot.
+    """
+    if snapshot is None:
+        return Actor(ref, definition, definition.workflow.initial())
+    if snapshot.state_version != definition.kind.state_version:
+        raise UnusableSnapshot(str(ref))
+    try:
+        state = definition.state_decoder.decode(snapshot.state)
+    except msgspec.DecodeError as error:
+        raise UnusableSnapshot(str(ref)) from error
+    handled = {id_: Handled(seq, at_ms) for id_, seq, at_ms in snapshot.handled}
+    at_ms = snapshot.handled[-1][2] if snapshot.handled else 0
+    actor = Actor(ref, definition, state, snapshot.seq, snapshot.head, at_ms=at_ms, handled=handled)
+    actor.snapshot_seq = snapshot.seq
+    return actor
+
+
+class UnusableSnapshot(Exception):
+    """The snapshot is of other code; the log has the truth."""
+
+
+def clock_ms(now: datetime, actor: Actor) -> int:
+    """Return the time for the actor's next record: now, but never before its last one."""
+    return max(int(now.timestamp() * 1000), actor.at_ms)

@@ -1,0 +1,54 @@
+"""Clocks: the only way that the heart learns the time."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time; proved by tests/unit/test_clock.py."""
+
+    def now(self) -> datetime:
+        """Return the time, in UTC."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the machine's time, in UTC."""
+        return datetime.now(UTC)
+
+
+class ManualClock:
+    """A clock that stands still until it is moved, for tests."""
+
+    def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        """Return the time that the clock was set to."""
+        return self._now
+
+    def advance(self, by: timedelta) -> None:
+        """Move the clock forward; it never goes back."""
+        if by < timedelta(0):
+            message = "a clock only moves forward"
+            raise ValueError(message)
+        self._now += by
+
+
+def to_ms(moment: datetime) -> int:
+    """Return a time as whole milliseconds since 1970, the form in which records keep it."""
+    return int(moment.timestamp() * 1000)
+
+
+def from_ms(ms: int) -> datetime:
+    """Return the time of so many milliseconds since 1970, in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def monotonic() -> float:
+    """Return seconds on a clock that never goes back, for measuring how long something took."""
+    return time.monotonic()

@@ -1,0 +1,219 @@
+"""Definition: a workflow that was checked and compiled when the app was made.
+
+Every mistake in a declaration is found here, at start-up, with the class and the field that it is in.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, Never, Union, get_args, get_origin
+
+import msgspec
+
+from holdfast.runtime.codec import EntryCodec, MessageCodec
+from holdfast.runtime.errors import WorkflowError
+from holdfast.runtime.keys import check_key
+from holdfast.runtime.message import Command, Effect, Event, Message, tag_of
+from holdfast.runtime.workflow import Workflow
+
+_TYPE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+
+
+class Definition:
+    """A checked workflow: its codecs, its key, and its four functions.
+
+    Raises:
+        WorkflowError: The declaration is wrong; the message names the class and the field.
+    """
+
+    def __init__(self, kind: type[Workflow[Any, Any, Any, Any]]) -> None:
+        self.kind = kind
+        self.name = kind.__qualname__
+        _check_class(kind)
+        self.type: str = kind.type
+        state, commands, events, effects = _arguments(kind)
+        command_classes = _classes(self.name, "command", commands, Command)
+        event_classes = _classes(self.name, "event", events, Event)
+        effect_classes = _classes(self.name, "effect", effects, Effect)
+        for required, classes in (("command", command_classes), ("event", event_classes)):
+            if not classes:
+                message = f"{self.name} has no {required} class"
+                raise WorkflowError(message)
+        self._check_state(state)
+        _check_upcasters(self.name, kind, (*command_classes, *event_classes, *effect_classes))
+
+        self.commands: MessageCodec[Any] = MessageCodec(self.name, commands, command_classes, kind.upcasters)
+        self.events: MessageCodec[Any] = MessageCodec(self.name, events, event_classes, kind.upcasters)
+        self.effects: MessageCodec[Any] | None = (
+            MessageCodec(self.name, effects, effect_classes, kind.upcasters) if effect_classes else None
+        )
+        self.entries: EntryCodec[Any] = EntryCodec(self.name, events, self.events)
+        self.state_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(state)
+        self.event_classes = event_classes
+        self.effect_classes = effect_classes
+        self._keys: dict[type, Callable[[Any], Any]] = {
+            command: _key_getter(self.name, kind.key, command) for command in command_classes
+        }
+        try:
+            self.workflow = kind()
+        except TypeError as error:
+            message = f"{self.name} must be creatable without arguments: {error}"
+            raise WorkflowError(message) from error
+
+    def key_of(self, command: object) -> str:
+        """Return the business key that a command names.
+
+        Raises:
+            KeyRefused: The key is missing, empty, too long or no text.
+        """
+        return check_key(self._keys[type(command)](command), f"{type(command).__name__}.{self.kind.key}")
+
+    def _check_state(self, state: Any) -> None:
+        problem = _unsupported(state)
+        if problem:
+            message = f"the state of {self.name} cannot be stored: {problem}"
+            raise WorkflowError(message)
+
+
+def _check_class(kind: Any) -> None:
+    if not (inspect.isclass(kind) and issubclass(kind, Workflow)):
+        message = f"{kind!r} is no Workflow class; give the class itself, such as App(workflows=[Order])"
+        raise WorkflowError(message)
+    name = kind.__qualname__
+    missing = sorted(getattr(kind, "__abstractmethods__", ()))
+    if missing:
+        message = f"{name} does not define {', '.join(missing)}"
+        raise WorkflowError(message)
+    for attribute, example in (("type", '"order"'), ("key", '"order_id"')):
+        if not isinstance(getattr(kind, attribute, None), str):
+            message = f"{name} needs a class attribute `{attribute}`, such as {attribute} = {example}"
+            raise WorkflowError(message)
+    if not _TYPE_FORM.fullmatch(kind.type):
+        message = (
+            f"{name}.type is {kind.type!r}; it must be 1 to 64 letters, digits, dots, dashes or underscores"
+        )
+        raise WorkflowError(message)
+
+
+def _arguments(kind: type[Workflow[Any, Any, Any, Any]]) -> tuple[Any, Any, Any, Any]:
+    for base in kind.__mro__:
+        for generic in getattr(base, "__orig_bases__", ()):
+            if get_origin(generic) is Workflow:
+                state, commands, events, effects = get_args(generic)
+                return state, commands, events, effects
+    message = f"{kind.__qualname__} must inherit from Workflow[State, Commands, Events, Effects]"
+    raise WorkflowError(message)
+
+
+def _members(union: Any) -> tuple[Any, ...]:
+    if union is Never or union is None or union is type(None):
+        return ()
+    if get_origin(union) in (Union, types.UnionType):
+        return tuple(leaf for member in get_args(union) for leaf in _members(member))
+    return (union,)
+
+
+def _classes(name: str, role: str, union: Any, base: type[Message]) -> tuple[type[msgspec.Struct], ...]:
+    found = _members(union)
+    by_tag: dict[str, Any] = {}
+    for kind in found:
+        if not (inspect.isclass(kind) and issubclass(kind, base)):
+            message = f"{name}: {getattr(kind, '__name__', kind)!s} is used as {role} but is no {base.__name__} class"
+            raise WorkflowError(message)
+        config = kind.__struct_config__
+        if not config.frozen:
+            message = f"{name}: {kind.__name__} must stay frozen; remove frozen=False"
+            raise WorkflowError(message)
+        if config.tag_field != "type" or config.array_like:
+            message = f"{name}: {kind.__name__} must keep the tag field `type` and must not be array_like"
+            raise WorkflowError(message)
+        tag = tag_of(kind)
+        other = by_tag.setdefault(tag, kind)
+        if other is not kind:
+            message = (
+                f"{name}: {other.__module__}.{other.__qualname__} and {kind.__module__}.{kind.__qualname__} "
+                f"are both stored as {tag!r}; give one of them another tag: class {kind.__name__}(..., tag='...')"
+            )
+            raise WorkflowError(message)
+        _check_fields(name, kind)
+    return tuple(by_tag.values())
+
+
+def _check_fields(name: str, kind: type[msgspec.Struct]) -> None:
+    try:
+        fields = msgspec.structs.fields(kind)
+    except (NameError, TypeError) as error:
+        message = f"{name}: the fields of {kind.__name__} cannot be read: {error}"
+        raise WorkflowError(message) from error
+    for field in fields:
+        problem = _unsupported(field.type)
+        if problem:
+            message = f"{name}: {kind.__name__}.{field.name} cannot be stored: {problem}"
+            raise WorkflowError(message)
+
+
+def _unsupported(type_: Any) -> str | None:
+    """Return why msgspec cannot store a type, or None if it can."""
+    try:
+        msgspec.msgpack.Decoder(type_)
+        info = msgspec.inspect.type_info(type_)
+    except (TypeError, NameError, ValueError) as error:
+        return " ".join(str(error).split())
+    custom = _find_custom(info, set())
+    if custom is None:
+        return None
+    return f"{getattr(custom, '__qualname__', custom)!s} is no type that msgspec knows; use a Struct, dataclass or builtin"
+
+
+def _find_custom(info: Any, seen: set[int]) -> Any:
+    if id(info) in seen:
+        return None
+    seen.add(id(info))
+    if isinstance(info, msgspec.inspect.CustomType):
+        return info.cls
+    if isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
+        children = [getattr(info, name) for name in info.__struct_fields__]
+    elif isinstance(info, tuple | list):
+        children = list(info)
+    else:
+        return None
+    for child in children:
+        found = _find_custom(child, seen)
+        if found is not None:
+            return found
+    return None
+
+
+def _key_getter(name: str, key: str, command: type[msgspec.Struct]) -> Callable[[Any], Any]:
+    if key in command.__struct_fields__:
+        field = next(f for f in msgspec.structs.fields(command) if f.name == key)
+        if not set(_members(field.type)) <= {str, int}:
+            message = (
+                f"{name}.key names {command.__name__}.{key}, which is {field.type!r}; a key is str or int"
+            )
+            raise WorkflowError(message)
+        return lambda message: getattr(message, key)
+    if callable(getattr(command, key, None)):
+        return lambda message: getattr(message, key)()
+    message = f"{name}.key is {key!r}, but {command.__name__} has no such field or method"
+    raise WorkflowError(message)
+
+
+def _check_upcasters(
+    name: str, kind: type[Workflow[Any, Any, Any, Any]], classes: tuple[type[msgspec.Struct], ...]
+) -> None:
+    tags = {tag_of(message) for message in classes}
+    upcasters: Mapping[str, Any] = kind.upcasters
+    for tag, upcaster in upcasters.items():
+        if tag in tags:
+            message = (
+                f"{name}.upcasters has {tag!r}, which a class of today is stored as. "
+                f"Give that class a new tag (tag='{tag}.2') and let the upcaster turn the old into the new"
+            )
+            raise WorkflowError(message)
+        if not callable(upcaster):
+            message = f"{name}.upcasters[{tag!r}] is not callable"
+            raise WorkflowError(message)

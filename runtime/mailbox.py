@@ -1,0 +1,90 @@
+"""Mailbox: a batch of deliveries, read and sorted by instance.
+
+What cannot be read at all becomes a dead letter at once; it has no instance to wait behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from holdfast.runtime.app import App
+from holdfast.runtime.codec import decode_envelope
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.errors import HoldfastError, Undecodable, UnknownType
+from holdfast.runtime.keys import Ref, check_key, partition_of
+from holdfast.runtime.message import Envelope
+from holdfast.runtime.ports import Delivery
+
+
+@dataclass(slots=True)
+class Letter:
+    """One command of a mailbox: the delivery it came in, and what was read from it."""
+
+    index: int
+    delivery: Delivery
+    envelope: Envelope
+    command: Any = None
+    #: Why it cannot be decided by this process now: its type is not known (yet).
+    stalled: UnknownType | None = None
+    #: Why it can never be decided.
+    broken: Exception | None = None
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """The commands of one instance in a batch, in order."""
+
+    ref: Ref
+    #: None when this process does not know the workflow.
+    definition: Definition | None
+    letters: list[Letter] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Sorted:
+    """A batch by instance, and the deliveries of which nothing could be read."""
+
+    mailboxes: list[Mailbox]
+    unreadable: list[tuple[int, Delivery, HoldfastError]]
+
+
+def sort(app: App, deliveries: Sequence[Delivery], partitions: int) -> Sorted:
+    """Read every delivery and put it into its instance's mailbox, keeping the order."""
+    boxes: dict[Ref, Mailbox] = {}
+    unreadable: list[tuple[int, Delivery, HoldfastError]] = []
+    for index, delivery in enumerate(deliveries):
+        try:
+            envelope = decode_envelope(delivery.body)
+            key = check_key(envelope.key, "the envelope")
+            partition = partition_of(envelope.workflow, key, partitions)
+            if partition != delivery.partition:
+                message = (
+                    f"{envelope.workflow}/{key} belongs to partition {partition} of {partitions}, but this came in "
+                    f"{delivery.partition}; send to the ingress queue and let Holdfast find the partition"
+                )
+                raise Undecodable(message)
+        except HoldfastError as error:
+            unreadable.append((index, delivery, error))
+            continue
+        ref = Ref(partition, envelope.workflow, key)
+        letter = Letter(index, delivery, envelope)
+        box = boxes.get(ref)
+        if box is None:
+            box = boxes[ref] = Mailbox(ref, None)
+            try:
+                box.definition = app.definition(ref.workflow)
+            except UnknownType as error:
+                letter.stalled = error
+        box.letters.append(letter)
+        if box.definition is None:
+            letter.stalled = letter.stalled or box.letters[0].stalled
+            continue
+        try:
+            letter.command = box.definition.commands.decode(envelope.payload)
+        except UnknownType as error:
+            letter.stalled = error
+        except Exception as error:  # noqa: BLE001 - an upcaster is user code and may raise anything
+            letter.broken = error
+    return Sorted(list(boxes.values()), unreadable)

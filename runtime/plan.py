@@ -1,0 +1,217 @@
+"""Plan: what one mailbox's commands come to, worked out on a view of the actor and not yet written.
+
+The commands are decided one after another, each on the state that the ones before it would leave behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tenacity import Retrying, stop_after_attempt
+
+from holdfast.runtime.actor import Actor, Handled, clock_ms
+from holdfast.runtime.clock import from_ms
+from holdfast.runtime.codec import check_size, encode, encode_envelope
+from holdfast.runtime.decision import Accept, Decision, Reject, Timer
+from holdfast.runtime.errors import UsageError, WorkflowError
+from holdfast.runtime.instance import RunState, move
+from holdfast.runtime.mailbox import Letter
+from holdfast.runtime.message import Envelope, describe, tag_of
+from holdfast.runtime.outcome import Answer
+from holdfast.runtime.ports import Commit
+from holdfast.runtime.record import EffectEntry, Entry, TimerEntry
+
+#: How often `decide` is tried on one command before it is a dead letter: it is pure, so more would say the same.
+DECIDE_ATTEMPTS = 3
+
+
+@dataclass(slots=True)
+class Plan:
+    """The decisions of one mailbox on one view, and the actor as it will be when they are committed."""
+
+    actor: Actor
+    commit: Commit
+    state: Any
+    run_state: RunState
+    at_ms: int
+    #: Answers by the letter they belong to.
+    answers: list[tuple[Letter, Answer]] = field(default_factory=list)
+    #: Letters that were handled before: (letter, the seq of their record). Their answer has to be looked up.
+    duplicates: list[tuple[Letter, int]] = field(default_factory=list)
+    #: Letters that cannot be decided: a dead letter each.
+    failures: list[tuple[Letter, Exception]] = field(default_factory=list)
+    #: Letters that wait because one before them does.
+    deferred: list[Letter] = field(default_factory=list)
+    handled: dict[str, Handled] = field(default_factory=dict)
+
+    @property
+    def needs_check(self) -> bool:
+        """Whether an answer stands and falls with the view: then the journal must confirm it."""
+        return bool(
+            self.commit.entries or self.failures or any(a.kind == "rejected" for _, a in self.answers)
+        )
+
+    def applied(self, token: int) -> Actor:
+        """Return the actor after the commit."""
+        actor = self.actor
+        actor.state, actor.run_state, actor.at_ms = self.state, self.run_state, self.at_ms
+        actor.seq += len(self.commit.entries)
+        actor.head = self.commit.new_head
+        actor.token = token
+        for command_id, handled in self.handled.items():
+            actor.remember(command_id, handled)
+        return actor
+
+
+def make_plan(
+    actor: Actor, letters: list[Letter], now: datetime, trace: str | None, payload_bytes_max: int
+) -> Plan:
+    """Decide each letter in turn and return what that comes to. Nothing is written and the actor does not change."""
+    ref = actor.ref
+    commit = Commit(
+        ref,
+        actor.seq,
+        actor.head,
+        actor.token,
+        new_head=actor.head,
+        was=actor.run_state,
+        run_state=actor.run_state,
+    )
+    plan = Plan(actor, commit, actor.state, actor.run_state, clock_ms(now, actor))
+    for position, letter in enumerate(letters):
+        envelope = letter.envelope
+        seen = plan.handled.get(envelope.id) or actor.handled.get(envelope.id)
+        if seen is not None:
+            plan.duplicates.append((letter, seen.seq))
+        elif letter.stalled is not None:
+            plan.deferred.extend(letters[position:])
+            break
+        elif letter.broken is not None:
+            plan.failures.append((letter, letter.broken))
+        elif plan.run_state.finished:
+            plan.answers.append((letter, Answer(envelope.id, "completed", reason=plan.run_state)))
+        else:
+            try:
+                _decide(plan, letter, trace or envelope.trace, payload_bytes_max)
+            except Exception as error:  # noqa: BLE001 - user code may raise anything; it becomes a dead letter
+                plan.failures.append((letter, error))
+    return plan
+
+
+def _decide(plan: Plan, letter: Letter, trace: str | None, payload_bytes_max: int) -> None:
+    actor, envelope = plan.actor, letter.envelope
+    definition = actor.definition
+    decision = _ask(plan, letter.command)
+    if isinstance(decision, Reject):
+        details = b"" if decision.details is None else encode(decision.details)
+        answer = Answer(envelope.id, "rejected", reason=str(decision.reason), details=details)
+        plan.answers.append((letter, answer))
+        return
+    _check(definition.name, decision, definition.event_classes, definition.effect_classes)
+
+    state = plan.state
+    for event in decision.events:
+        state = definition.workflow.evolve(state, event)
+    terminal = bool(definition.workflow.is_terminal(state))
+
+    seq = plan.commit.seq + len(plan.commit.entries) + 1
+    name = describe(letter.command)
+    entry = Entry(envelope.id, name, plan.at_ms, actor.token, decision.events, envelope.cause, trace)
+    data = check_size(encode(entry), f"the record of {name} for {actor.ref}", payload_bytes_max)
+    effects = [
+        EffectEntry(
+            f"{envelope.id}:{index}",
+            actor.ref.workflow,
+            actor.ref.key,
+            seq,
+            check_size(encode(effect), f"{tag_of(type(effect))} for {actor.ref}", payload_bytes_max),
+            plan.at_ms,
+            trace,
+        )
+        for index, effect in enumerate(decision.effects)
+    ]
+    timers = [
+        _timer_entry(actor, envelope.id, index, timer, trace, payload_bytes_max)
+        for index, timer in enumerate(decision.timers)
+    ]
+
+    # From here on nothing can fail: the plan takes the whole decision or none of it.
+    commit = plan.commit
+    commit.entries.append(data)
+    commit.new_head = envelope.id
+    commit.effects.extend(effects)
+    _merge_timers(commit, [timer_name(actor, key) for key in decision.cancels], timers)
+    plan.state = state
+    plan.handled[envelope.id] = Handled(seq, plan.at_ms)
+    if terminal:
+        plan.run_state = commit.run_state = move(plan.run_state, RunState.COMPLETED)
+    plan.answers.append((letter, Answer(envelope.id, "accepted", seq=seq, entry=data)))
+
+
+def _ask(plan: Plan, command: Any) -> Decision[Any, Any]:
+    decide, now = plan.actor.definition.workflow.decide, from_ms(plan.at_ms)
+    try:
+        return decide(now, plan.state, command)
+    except Exception:  # noqa: BLE001 - tried again at once below, and raised from there
+        again = Retrying(stop=stop_after_attempt(DECIDE_ATTEMPTS - 1), reraise=True)
+        result: Decision[Any, Any] = again(decide, now, plan.state, command)
+        return result
+
+
+def _check(name: str, decision: Any, events: tuple[type, ...], effects: tuple[type, ...]) -> None:
+    if not isinstance(decision, Accept):
+        message = (
+            f"{name}.decide returned {type(decision).__name__}; it must return accept(...) or reject(...)"
+        )
+        raise WorkflowError(message)
+    if not decision.events:
+        message = f"{name}.decide accepted without an event; an accepted command must record something, else reject it"
+        raise WorkflowError(message)
+    for event in decision.events:
+        if type(event) not in events:
+            message = f"{name}.decide accepted with {type(event).__name__}, which is no event of {name}"
+            raise WorkflowError(message)
+    for effect in decision.effects:
+        if type(effect) not in effects:
+            message = f"{name}.decide asked for {type(effect).__name__}, which is no effect of {name}"
+            raise WorkflowError(message)
+
+
+def timer_name(actor: Actor, key: str) -> str:
+    """Return the name of a keyed timer, unique in its partition: no workflow type has a slash in it."""
+    return f"{actor.ref.workflow}/{len(actor.ref.key)}/{actor.ref.key}/{key}"
+
+
+def _timer_entry(
+    actor: Actor, command_id: str, index: int, timer: Timer, trace: str | None, payload_bytes_max: int
+) -> TimerEntry:
+    definition, ref = actor.definition, actor.ref
+    if type(timer.command) not in definition.commands.by_tag.values():
+        message = (
+            f"{definition.name} set a timer for {type(timer.command).__name__}, which is no command of it"
+        )
+        raise WorkflowError(message)
+    key = definition.key_of(timer.command)
+    if key != ref.key:
+        message = (
+            f"{definition.name} set a timer for {key!r}, but a timer is for its own instance, {ref.key!r}"
+        )
+        raise UsageError(message)
+    own_id = f"{command_id}:t{index}"
+    payload = check_size(encode(timer.command), f"{describe(timer.command)} for {ref}", payload_bytes_max)
+    envelope = Envelope(own_id, ref.workflow, ref.key, payload, cause=command_id, trace=trace)
+    name = own_id if timer.key is None else timer_name(actor, timer.key)
+    if timer.at is not None:
+        return TimerEntry(name, encode_envelope(envelope), 0, max(1, int(timer.at.timestamp() * 1000)))
+    delay_ms = max(0, int(timer.after.total_seconds() * 1000)) if timer.after is not None else 0
+    return TimerEntry(name, encode_envelope(envelope), delay_ms)
+
+
+def _merge_timers(commit: Commit, cancels: list[str], timers: list[TimerEntry]) -> None:
+    """Add one decision's timers to those of the decisions before it: the last word on a name counts."""
+    gone = {*cancels, *(timer.name for timer in timers)}
+    commit.timers = [timer for timer in commit.timers if timer.name not in gone] if gone else commit.timers
+    commit.cancels.extend(cancels)
+    commit.timers.extend(timers)

@@ -1,0 +1,359 @@
+"""Ports: what the heart needs from the outside world. Few verbs, one sentence each.
+
+Every port has an in-memory twin in `brokers/memory.py`, short enough to be its specification; the contract suites in
+`tests/contract/` run against every adapter. All verbs take many at once, so that a batch is one round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.instance import RunState
+from holdfast.runtime.keys import Ref
+from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
+
+#: The token of a commit that claims no lease: the exact sequence number and head alone protect it.
+NO_LEASE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An instance as the journal has it; `seq` is 0 when it does not exist."""
+
+    ref: Ref
+    seq: int
+    #: The command id of the last record; empty when there is none.
+    head: str
+    #: The token of the lease that was taken; 0 when there is nothing to lease yet.
+    token: int
+    run_state: RunState
+    snapshot: Snapshot | None
+    #: The log's entries after the snapshot, as stored: (seq, bytes).
+    tail: Sequence[tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Another process holds the lease."""
+
+    ref: Ref
+    owner: str
+    #: Until when, in milliseconds from now, unless its holder renews it.
+    remaining_ms: int
+
+
+@dataclass(slots=True)
+class Commit:
+    """What one instance's decisions ask to be written, all or nothing.
+
+    Without entries it writes nothing and only checks that the view it is based on still holds.
+    """
+
+    ref: Ref
+    #: The view that the decisions are based on.
+    seq: int
+    head: str
+    token: int
+    #: Entries to append, and the command id of the last of them.
+    entries: list[bytes] = field(default_factory=list)
+    new_head: str = ""
+    was: RunState = RunState.RUNNING
+    run_state: RunState = RunState.RUNNING
+    effects: list[EffectEntry] = field(default_factory=list)
+    #: Names of timers to cancel; applied before `timers`.
+    cancels: list[str] = field(default_factory=list)
+    timers: list[TimerEntry] = field(default_factory=list)
+
+
+class Committed(NamedTuple):
+    """Everything was written; this is the token of the lease that now holds."""
+
+    token: int
+
+
+class Conflict(NamedTuple):
+    """Nothing was written: the log is not where the decisions thought it was."""
+
+    seq: int
+
+
+class Fenced(NamedTuple):
+    """Nothing was written: the lease is another's."""
+
+    token: int
+
+
+CommitResult = Committed | Conflict | Fenced
+
+
+class Journal(Protocol):
+    """Keeps the logs; proved by tests/contract/test_journal.py."""
+
+    def open(self, refs: Sequence[Ref], owner: str) -> list[Opened | Held]:
+        """Take or confirm the lease of each instance, and return what it takes to fold its state."""
+        ...
+
+    def read(self, refs: Sequence[Ref], *, snapshots: bool = True) -> list[Opened]:
+        """Return each instance without touching its lease; `snapshots=False` returns the whole log as the tail."""
+        ...
+
+    def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
+        """Write each commit whose lease, token, sequence number and head all still hold, and renew its lease."""
+        ...
+
+    def snapshot(self, snapshots: Sequence[tuple[Ref, Snapshot]]) -> None:
+        """Keep each snapshot that is newer than the kept one and still at the log's head."""
+        ...
+
+    def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
+        """Give up the leases that are still held with these tokens."""
+        ...
+
+    def entries(self, ref: Ref, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to `limit` of the log's entries after a sequence number."""
+        ...
+
+    def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
+        """Return single entries by sequence number; None for one that is not (or no longer) there."""
+        ...
+
+    def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
+        """Wait until the log has an entry after this sequence number; return whether it has."""
+        ...
+
+    def barrier(self) -> None:
+        """Return once everything that this thread wrote is as durable as configured, or raise NotDurable."""
+        ...
+
+
+class Outbox(Protocol):
+    """Shows what effects and timers were asked for; proved by tests/contract/test_journal.py."""
+
+    def effects(self, partition: int, limit: int) -> list[EffectEntry]:
+        """Return effects that nobody has finished, oldest first."""
+        ...
+
+    def timers(self, partition: int, limit: int) -> list[tuple[int, TimerEntry]]:
+        """Return pending timers by due time: (milliseconds since 1970, timer)."""
+        ...
+
+
+class Answers(Protocol):
+    """Carries outcomes to waiting callers and remembers refusals; proved by tests/contract/test_answers.py."""
+
+    def remember(self, refusals: Sequence[tuple[int, str, bytes]]) -> None:
+        """Keep refusals that callers are about to be told: (partition, command id, answer)."""
+        ...
+
+    def recall(self, wanted: Sequence[tuple[int, str]]) -> list[bytes | None]:
+        """Return the refusals kept for these commands: (partition, command id)."""
+        ...
+
+    def reply(self, answers: Sequence[tuple[str, bytes]]) -> None:
+        """Publish answers to whoever still waits for them: (reply address, answer)."""
+        ...
+
+
+class Suspects(Protocol):
+    """Counts the turns that a command's workers did not survive; proved by tests/contract/test_dead_letters.py."""
+
+    def begin(self, commands: Sequence[tuple[int, str]]) -> list[int]:
+        """Count one more turn for each (partition, command id), and return the counts."""
+        ...
+
+    def clear(self, commands: Sequence[tuple[int, str]]) -> None:
+        """Forget commands whose turn came to an end."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """Keeps what was given up on; proved by tests/contract/test_dead_letters.py."""
+
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters; one with a known id replaces it."""
+        ...
+
+    def list(
+        self,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        limit: int = 100,
+    ) -> list[DeadLetter]:
+        """Return dead letters, newest first."""
+        ...
+
+    def count(self, *, workflow: str | None = None, key: str | None = None, kind: str | None = None) -> int:
+        """Return how many dead letters there are."""
+        ...
+
+    def get(self, id: str) -> DeadLetter | None:  # noqa: A002 - the field's name
+        """Return one dead letter."""
+        ...
+
+    def remove(self, id: str) -> bool:  # noqa: A002 - the field's name
+        """Forget a dead letter; return whether it was there."""
+        ...
+
+
+class Listed(NamedTuple):
+    """One line of the directory."""
+
+    workflow: str
+    key: str
+    run_state: RunState
+    seq: int
+    created: datetime
+    updated: datetime
+
+
+class Page(NamedTuple):
+    """Some lines of the directory, and where the next ones start; no cursor when there are no more."""
+
+    instances: list[Listed]
+    cursor: str | None
+
+
+class Directory(Protocol):
+    """Finds instances; proved by tests/contract/test_directory.py."""
+
+    def instances(
+        self,
+        workflow: str,
+        *,
+        run_state: RunState | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return instances of a workflow by time of last change, the latest first."""
+        ...
+
+    def count(self, workflow: str, run_state: RunState) -> int:
+        """Return how many instances are in a run state."""
+        ...
+
+
+#: The kinds of work that processes divide among themselves.
+POOLS = ("command", "effect", "timer", "projection")
+
+
+class Member(NamedTuple):
+    """One living worker process."""
+
+    id: str
+    pools: tuple[str, ...]
+    host: str
+    pid: int
+    since: datetime
+
+
+class Membership(Protocol):
+    """Knows the living and who serves what; proved by tests/contract/test_membership.py."""
+
+    def beat(self, member: Member, ttl_ms: int) -> list[Member]:
+        """Say that a member lives for so long, and return all that do."""
+        ...
+
+    def living(self) -> list[Member]:
+        """Return the living members."""
+        ...
+
+    def leave(self, member_id: str) -> None:
+        """Say that a member is gone, and free all that it served."""
+        ...
+
+    def claim(self, partition: int, pool: str, member_id: str, living: Sequence[str]) -> bool:
+        """Become the one who serves a partition, unless one of the living does; return whether we do."""
+        ...
+
+    def yield_(self, partition: int, pool: str, member_id: str) -> None:
+        """Stop being the one who serves a partition."""
+        ...
+
+    def owners(self, pool: str) -> list[str | None]:
+        """Return who serves each partition."""
+        ...
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A message that was taken from a partition's queue and is not yet acknowledged."""
+
+    partition: int
+    body: bytes
+    #: How often it was handed out before this time; 0 for a fresh one.
+    redeliveries: int
+    #: The transport's own handle.
+    tag: Any
+    #: When this process first put it off, on the monotonic clock; 0 if it never did.
+    deferred_since: float = 0.0
+    #: What a foreign sender said beside the body: content_type, message_id, type, traceparent.
+    attributes: dict[str, str] | None = None
+
+
+class Publisher(Protocol):
+    """Hands commands to the transport, from any thread; proved by tests/contract/test_transport.py."""
+
+    def publish(self, partition: int, body: bytes) -> Future[None]:
+        """Send a message; the future ends when the transport has confirmed it, or with PublishFailed."""
+        ...
+
+    def close(self) -> None:
+        """Wait a short while for what is on its way, and stop."""
+        ...
+
+
+class Consumer(Protocol):
+    """Takes messages from the partitions that it is given; proved by tests/contract/test_transport.py."""
+
+    def assign(self, partition: int) -> None:
+        """Begin to take from a partition, once its former consumer is gone."""
+        ...
+
+    def revoke(self, partition: int) -> None:
+        """Stop taking from a partition; what was taken stays ours until it is acknowledged or returned."""
+        ...
+
+    def take(self, limit: int, timeout_s: float) -> list[Delivery]:
+        """Return what has arrived, in order within each partition; an empty list after the timeout."""
+        ...
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge messages: they are done with."""
+        ...
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Return messages of partitions that were revoked, for the next consumer to get in order."""
+        ...
+
+    def outstanding(self, partition: int) -> int:
+        """Return how many messages of a partition were handed to us and are neither acknowledged nor given back."""
+        ...
+
+    def close(self) -> None:
+        """Return everything that is not acknowledged, and stop."""
+        ...
+
+
+class Transport(Protocol):
+    """Carries commands to the partitions, in order per sender and partition; proved by tests/contract/test_transport.py."""
+
+    def publisher(self) -> Publisher:
+        """Return a new publisher."""
+        ...
+
+    def consumer(self) -> Consumer:
+        """Return a new consumer without partitions."""
+        ...
+
+    def depth(self, partition: int) -> int:
+        """Return how many messages of a partition wait or are being worked on."""
+        ...

@@ -1,0 +1,86 @@
+"""Records: committed decisions, as the log keeps them and as users read them.
+
+What is proposed (`Entry`, without a sequence number) and what was recorded (`Record`) are different types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import msgspec
+
+E = TypeVar("E")
+
+
+class Entry(msgspec.Struct, Generic[E], frozen=True, array_like=True):
+    """One decision in the form in which it is stored: a msgpack array.
+
+    The order of the fields is the storage format: add at the end, with a default.
+    """
+
+    #: The command that was decided, and its type.
+    command_id: str
+    command: str
+    #: When it was decided, in milliseconds since 1970; never goes back within a log.
+    at_ms: int
+    #: The token of the lease under which it was decided, for forensics; 0 where none was held.
+    token: int
+    events: tuple[E, ...]
+    #: The id of the command or record that led to the command.
+    cause: str | None = None
+    #: The W3C traceparent of the turn.
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Generic[E]):
+    """One committed decision, read back from the log."""
+
+    #: 1 for the first record of an instance, and then without gaps.
+    seq: int
+    command_id: str
+    command: str
+    at: datetime
+    token: int
+    events: tuple[E, ...]
+    cause: str | None
+    trace: str | None
+
+
+class Snapshot(msgspec.Struct, frozen=True, array_like=True):
+    """The fold of a log up to a sequence number, so that opening need not read it all."""
+
+    seq: int
+    head: str
+    #: The workflow's `state_version` when it was taken; another one makes the snapshot worthless, not wrong.
+    state_version: int
+    state: bytes
+    #: The handled command ids that are still remembered: (id, seq, at_ms), oldest first.
+    handled: tuple[tuple[str, int, int], ...] = ()
+
+
+class EffectEntry(msgspec.Struct, frozen=True, array_like=True):
+    """An effect in the outbox, as it is stored."""
+
+    #: Stable over every retry: `<command id>:<index>`. It is the idempotency key to hand outward.
+    id: str
+    workflow: str
+    key: str
+    seq: int
+    payload: bytes
+    at_ms: int
+    trace: str | None = None
+
+
+class TimerEntry(msgspec.Struct, frozen=True, array_like=True):
+    """A pending timer, as it is proposed to the journal."""
+
+    #: What it is replaced and cancelled by; unique in its partition.
+    name: str
+    #: The envelope to send when it is due.
+    envelope: bytes
+    #: Milliseconds from the commit, by the journal's clock; used when `due_ms` is 0.
+    delay_ms: int
+    due_ms: int = 0

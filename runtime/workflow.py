@@ -1,0 +1,52 @@
+"""Workflow: what users write. Pure functions; Holdfast does everything else.
+
+decide  chooses and never changes;  evolve  changes and never chooses.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+
+from holdfast.runtime.decision import Decision
+
+S = TypeVar("S")
+C = TypeVar("C")
+E = TypeVar("E")
+F = TypeVar("F")
+
+#: Makes of an old message, as plain values with its old `type`, the message or messages of today.
+Upcaster = Callable[[dict[str, Any]], "dict[str, Any] | list[dict[str, Any]]"]
+
+
+class Workflow(ABC, Generic[S, C, E, F]):
+    """A type of durable actor: `Workflow[State, Commands, Events, Effects]`.
+
+    `Commands`, `Events` and `Effects` are one message class or a union of them; a workflow without effects says
+    `Never`. The class is instantiated once, without arguments, and must keep nothing between calls.
+    """
+
+    #: Names the workflow in keys, queues, logs and traces. Part of the storage format: never change it.
+    type: ClassVar[str]
+    #: The field or method of every command that names the instance.
+    key: ClassVar[str]
+    #: Raise it when the state's meaning changes: snapshots of other versions are not used.
+    state_version: ClassVar[int] = 1
+    #: By the type of an old message: what turns it into messages of today.
+    upcasters: ClassVar[Mapping[str, Upcaster]] = {}
+
+    @abstractmethod
+    def initial(self) -> S:
+        """Return the state of an instance that nothing happened to yet."""
+
+    @abstractmethod
+    def evolve(self, state: S, event: E) -> S:
+        """Return the state after an event. Pure and total: no clock, no I/O, no refusal, no change of `state`."""
+
+    @abstractmethod
+    def decide(self, now: datetime, state: S, command: C) -> Decision[E, F]:
+        """Answer a command with `accept(...)` or `reject(...)`. Pure: the same arguments, the same decision."""
+
+    def is_terminal(self, state: S) -> bool:  # noqa: ARG002 - for subclasses to override
+        """Return whether the instance is finished in this state; asked after new events were folded."""
+        return False

@@ -1,0 +1,86 @@
+-- Commit the decisions of instances of one partition: each all or nothing, and none hindering the others.
+--
+-- KEYS[1]  feed      stream  \
+-- KEYS[2]  effects   stream   |
+-- KEYS[3]  schedule  zset      } of the partition
+-- KEYS[4]  timers    hash     |
+-- KEYS[5]  readers   hash    /
+-- KEYS[6 + 4i .. 9 + 4i]  actor hash, log stream, directory zset of the run state before and after, of commit i
+-- ARGV[1]  msgpack of the struct `CommitCall` in scripts.py: owner, lease_ms, leases, commits;
+--          each commit: workflow, key, seq, head, token, entries, new_head, was, run_state, effects, cancels, timers
+-- ARGV[2 ..]  the bytes of entries, effects and timers; the commits say which is whose
+--
+-- Returns for each commit one of
+--   {'committed', token}   everything was written (without entries: the view still holds, and nothing was written)
+--   {'fenced', token}      the lease is another's; nothing was written
+--   {'conflict', seq}      the log is not where the caller thought; nothing was written
+--
+-- Everything about a commit is checked before the first write of it. Explicit stream ids alone would not do: they
+-- refuse an old id but accept a gap.
+
+-- Append the first entry. The log refuses it only when it is ahead of the actor hash, which no script of ours leaves
+-- behind (a partial restore might): whoever opens the instance again sees that.
+local function refused(log, seq, entry)
+  local added = redis.pcall('XADD', log, seq .. '-0', 'r', entry)
+  return type(added) == 'table' and added.err
+end
+
+local call = cmsgpack.unpack(ARGV[1])
+local owner = call.owner
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local feeding = redis.call('EXISTS', KEYS[5]) == 1
+local replies = {}
+
+for i, commit in ipairs(call.commits) do
+  local k = 6 + 4 * (i - 1)
+  local actor, log, directory_before, directory_after = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
+  local seq, head, token, holder = unpack(redis.call('HMGET', actor, 'seq', 'head', 'token', 'owner'))
+  local exists = seq
+  seq, head, token = tonumber(seq) or 0, head or '', tonumber(token) or 0
+  local claims = call.leases and commit.token >= 0
+
+  if claims and commit.token > 0 and (holder ~= owner or token ~= commit.token) then
+    replies[i] = {'fenced', token}
+  elseif seq ~= commit.seq or head ~= commit.head then
+    replies[i] = {'conflict', seq}
+  elseif #commit.entries == 0 then
+    replies[i] = {'committed', commit.token}
+  elseif refused(log, seq + 1, ARGV[commit.entries[1]]) then
+    replies[i] = {'conflict', seq}
+  else
+    for n = 2, #commit.entries do
+      redis.call('XADD', log, (seq + n) .. '-0', 'r', ARGV[commit.entries[n]])
+    end
+    if feeding then
+      for n, entry in ipairs(commit.entries) do
+        redis.call('XADD', KEYS[1], '*', 'w', commit.workflow, 'k', commit.key, 's', seq + n, 'r', ARGV[entry])
+      end
+    end
+    local last = seq + #commit.entries
+    if claims then
+      if token == 0 then token = 1 end
+      redis.call('HSET', actor, 'seq', last, 'head', commit.new_head, 'run_state', commit.run_state, 'updated', now,
+        'token', token, 'owner', owner, 'lease_until', now + call.lease_ms)
+    else
+      redis.call('HSET', actor, 'seq', last, 'head', commit.new_head, 'run_state', commit.run_state, 'updated', now)
+      token = commit.token
+    end
+    if not exists then redis.call('HSET', actor, 'created', now) end
+    if directory_before ~= directory_after then redis.call('ZREM', directory_before, commit.key) end
+    redis.call('ZADD', directory_after, now, commit.key)
+    for _, effect in ipairs(commit.effects) do redis.call('XADD', KEYS[2], '*', 'e', ARGV[effect]) end
+    for _, name in ipairs(commit.cancels) do
+      redis.call('ZREM', KEYS[3], name)
+      redis.call('HDEL', KEYS[4], name)
+    end
+    for _, timer in ipairs(commit.timers) do
+      local due = timer.due_ms
+      if due == 0 then due = now + timer.delay_ms end
+      redis.call('ZADD', KEYS[3], due, timer.name)
+      redis.call('HSET', KEYS[4], timer.name, ARGV[timer.data])
+    end
+    replies[i] = {'committed', token}
+  end
+end
+return replies

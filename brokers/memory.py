@@ -1,0 +1,505 @@
+"""Every port in memory: the readable specification of the others, and what tests and the simulator run on.
+
+Nothing here survives the process. All ports of one `MemoryServer` share its state, as clients of one server would.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from holdfast.brokers.cursor import decode_cursor, encode_cursor
+from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
+from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.instance import RunState
+from holdfast.runtime.keys import Ref
+from holdfast.runtime.ports import (
+    NO_LEASE,
+    Commit,
+    CommitResult,
+    Committed,
+    Conflict,
+    Delivery,
+    Fenced,
+    Held,
+    Listed,
+    Member,
+    Opened,
+    Page,
+)
+from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
+
+
+@dataclass
+class _Instance:
+    """What the server keeps of one instance."""
+
+    seq: int = 0
+    head: str = ""
+    token: int = 0
+    owner: str = ""
+    lease_until_ms: int = 0
+    run_state: RunState = RunState.RUNNING
+    created_ms: int = 0
+    updated_ms: int = 0
+    log: list[bytes] = field(default_factory=list)
+    snapshot: Snapshot | None = None
+
+
+class MemoryServer:
+    """The state that all memory ports of one installation share."""
+
+    def __init__(self, partitions: int = 16, clock: Clock | None = None) -> None:
+        self.partitions = partitions
+        self.clock = clock or SystemClock()
+        self.changed = threading.Condition()
+        self.instances: dict[Ref, _Instance] = {}
+        self.effects: dict[int, list[EffectEntry]] = {p: [] for p in range(partitions)}
+        self.timers: dict[int, dict[str, tuple[int, TimerEntry]]] = {p: {} for p in range(partitions)}
+        self.refusals: dict[tuple[int, str], bytes] = {}
+        self.suspects: dict[tuple[int, str], int] = {}
+        self.mail: dict[str, Future[bytes]] = {}
+        self.dead: dict[str, DeadLetter] = {}
+        self.members: dict[str, tuple[Member, int]] = {}
+        self.owners: dict[tuple[str, int], str] = {}
+        self.queues: dict[int, deque[Delivery]] = {p: deque() for p in range(partitions)}
+        self.consumers: dict[int, MemoryConsumer] = {}
+
+    def now_ms(self) -> int:
+        """Return the server's time."""
+        return to_ms(self.clock.now())
+
+
+class MemoryJournal:
+    """The journal and the outbox."""
+
+    def __init__(self, server: MemoryServer, *, lease_ms: int = 10_000, leases: bool = True) -> None:
+        self._server = server
+        self._lease_ms = lease_ms
+        self._leases = leases
+
+    def open(self, refs: Sequence[Ref], owner: str) -> list[Opened | Held]:
+        """Take the lease of each instance that exists, is free, is ours, or whose holder lost the partition to us."""
+        with self._server.changed:
+            return [self._open(ref, owner) for ref in refs]
+
+    def _open(self, ref: Ref, owner: str) -> Opened | Held:
+        now = self._server.now_ms()
+        instance = self._server.instances.get(ref)
+        if instance is None or not self._leases:
+            return self._opened(ref, 0 if instance is None else NO_LEASE, snapshots=True)
+        if instance.owner != owner:
+            serving = self._server.owners.get(("command", ref.partition))
+            if instance.owner and instance.lease_until_ms > now and serving != owner:
+                return Held(ref, instance.owner, instance.lease_until_ms - now)
+            instance.token += 1
+            instance.owner = owner
+        instance.lease_until_ms = now + self._lease_ms
+        return self._opened(ref, instance.token, snapshots=True)
+
+    def read(self, refs: Sequence[Ref], *, snapshots: bool = True) -> list[Opened]:
+        """Return each instance as it is."""
+        with self._server.changed:
+            return [self._opened(ref, 0, snapshots=snapshots) for ref in refs]
+
+    def _opened(self, ref: Ref, token: int, *, snapshots: bool) -> Opened:
+        instance = self._server.instances.get(ref) or _Instance()
+        snapshot = instance.snapshot if snapshots else None
+        start = snapshot.seq if snapshot else 0
+        tail = list(enumerate(instance.log[start:], start + 1))
+        return Opened(ref, instance.seq, instance.head, token, instance.run_state, snapshot, tail)
+
+    def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
+        """Check everything of a commit, then write all of it."""
+        with self._server.changed:
+            results = [self._commit(commit, owner) for commit in commits]
+            self._server.changed.notify_all()
+            return results
+
+    def _commit(self, commit: Commit, owner: str) -> CommitResult:
+        now = self._server.now_ms()
+        instance = self._server.instances.get(commit.ref) or _Instance()
+        claims = self._leases and commit.token != NO_LEASE
+        if claims and commit.token > 0 and (instance.owner != owner or instance.token != commit.token):
+            return Fenced(instance.token)
+        if instance.seq != commit.seq or instance.head != commit.head:
+            return Conflict(instance.seq)
+        if not commit.entries:
+            return Committed(commit.token)
+        if instance.seq == 0:
+            self._server.instances[commit.ref] = instance
+            instance.created_ms = now
+        instance.seq += len(commit.entries)
+        instance.head = commit.new_head
+        instance.run_state = commit.run_state
+        instance.updated_ms = now
+        instance.log += commit.entries
+        if claims:
+            instance.token = max(instance.token, 1)
+            instance.owner = owner
+            instance.lease_until_ms = now + self._lease_ms
+        self._server.effects[commit.ref.partition] += commit.effects
+        timers = self._server.timers[commit.ref.partition]
+        for name in commit.cancels:
+            timers.pop(name, None)
+        for timer in commit.timers:
+            timers[timer.name] = (timer.due_ms or now + timer.delay_ms, timer)
+        return Committed(instance.token if claims else commit.token)
+
+    def snapshot(self, snapshots: Sequence[tuple[Ref, Snapshot]]) -> None:
+        """Keep the snapshots that are at their log's head."""
+        with self._server.changed:
+            for ref, snapshot in snapshots:
+                instance = self._server.instances.get(ref)
+                if instance and (instance.seq, instance.head) == (snapshot.seq, snapshot.head):
+                    instance.snapshot = snapshot
+
+    def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
+        """Free the leases that are still ours."""
+        with self._server.changed:
+            for ref, token in refs:
+                instance = self._server.instances.get(ref)
+                if instance and (instance.owner, instance.token) == (owner, token):
+                    instance.owner, instance.lease_until_ms = "", 0
+
+    def entries(self, ref: Ref, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return a stretch of the log."""
+        with self._server.changed:
+            instance = self._server.instances.get(ref) or _Instance()
+            return list(enumerate(instance.log[after : after + limit], after + 1))
+
+    def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
+        """Return single entries."""
+        found = (self.entries(ref, seq - 1, 1) for ref, seq in wanted)
+        return [entries[0][1] if entries else None for entries in found]
+
+    def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
+        """Wait for the log to grow."""
+        with self._server.changed:
+            return self._server.changed.wait_for(
+                lambda: (self._server.instances.get(ref) or _Instance()).seq > after, timeout_s
+            )
+
+    def barrier(self) -> None:
+        """Promise nothing: memory is the level `memory`."""
+
+    def effects(self, partition: int, limit: int) -> list[EffectEntry]:
+        """Return the oldest effects."""
+        with self._server.changed:
+            return self._server.effects[partition][:limit]
+
+    def timers(self, partition: int, limit: int) -> list[tuple[int, TimerEntry]]:
+        """Return the next timers."""
+        with self._server.changed:
+            return sorted(self._server.timers[partition].values(), key=lambda pair: (pair[0], pair[1].name))[
+                :limit
+            ]
+
+
+class MemoryAnswers:
+    """Answers and refusals, and the suspects beside them."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def remember(self, refusals: Sequence[tuple[int, str, bytes]]) -> None:
+        """Keep refusals."""
+        with self._server.changed:
+            self._server.refusals.update({(partition, id_): answer for partition, id_, answer in refusals})
+
+    def recall(self, wanted: Sequence[tuple[int, str]]) -> list[bytes | None]:
+        """Return refusals."""
+        with self._server.changed:
+            return [self._server.refusals.get(one) for one in wanted]
+
+    def reply(self, answers: Sequence[tuple[str, bytes]]) -> None:
+        """End the futures of whoever waits."""
+        for address, answer in answers:
+            future = self._server.mail.pop(address, None)
+            if future is not None:
+                future.set_result(answer)
+
+    def expect(self, address: str) -> Future[bytes]:
+        """Return a future that the answer to this address ends."""
+        return self._server.mail.setdefault(address, Future())
+
+    def forget(self, address: str) -> None:
+        """Stop expecting an answer."""
+        self._server.mail.pop(address, None)
+
+    def begin(self, commands: Sequence[tuple[int, str]]) -> list[int]:
+        """Count a turn."""
+        with self._server.changed:
+            for command in commands:
+                self._server.suspects[command] = self._server.suspects.get(command, 0) + 1
+            return [self._server.suspects[command] for command in commands]
+
+    def clear(self, commands: Sequence[tuple[int, str]]) -> None:
+        """Forget the counts."""
+        with self._server.changed:
+            for command in commands:
+                self._server.suspects.pop(command, None)
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
+
+
+class MemoryDeadLetters:
+    """The dead-letter index."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters."""
+        with self._server.changed:
+            self._server.dead.update({letter.id: letter for letter in letters})
+
+    def list(
+        self,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        limit: int = 100,
+    ) -> list[DeadLetter]:
+        """Return the newest that match."""
+        with self._server.changed:
+            found = [letter for letter in self._server.dead.values() if matches(letter, workflow, key, kind)]
+        return sorted(found, key=lambda letter: (letter.at_ms, letter.id), reverse=True)[:limit]
+
+    def count(self, *, workflow: str | None = None, key: str | None = None, kind: str | None = None) -> int:
+        """Return how many match."""
+        return len(self.list(workflow=workflow, key=key, kind=kind, limit=len(self._server.dead)))
+
+    def get(self, id: str) -> DeadLetter | None:  # noqa: A002 - the field's name
+        """Return one."""
+        return self._server.dead.get(id)
+
+    def remove(self, id: str) -> bool:  # noqa: A002 - the field's name
+        """Forget one."""
+        with self._server.changed:
+            return self._server.dead.pop(id, None) is not None
+
+
+def matches(letter: DeadLetter, workflow: str | None, key: str | None, kind: str | None) -> bool:
+    """Return whether a dead letter passes the filters; None lets everything pass."""
+    wanted = ((workflow, letter.workflow), (key, letter.key), (kind, letter.kind))
+    return all(want is None or want == have for want, have in wanted)
+
+
+class MemoryDirectory:
+    """The directory of instances."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def instances(
+        self,
+        workflow: str,
+        *,
+        run_state: RunState | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return instances, the latest changed first."""
+        low = to_ms(since) if since else 0
+        high = to_ms(until) if until else float("inf")
+        with self._server.changed:
+            found = sorted(
+                (
+                    (instance.updated_ms, ref.key, instance)
+                    for ref, instance in self._server.instances.items()
+                    if ref.workflow == workflow and run_state in (None, instance.run_state)
+                    if low <= instance.updated_ms <= high
+                ),
+                key=lambda line: (line[0], line[1].encode()),
+                reverse=True,
+            )
+        if cursor is not None:
+            last = decode_cursor(cursor)
+            found = [line for line in found if (line[0], line[1].encode()) < (last[0], last[1].encode())]
+        lines = [
+            Listed(workflow, key, one.run_state, one.seq, from_ms(one.created_ms), from_ms(updated))
+            for updated, key, one in found[:limit]
+        ]
+        more = len(found) > limit
+        return Page(lines, encode_cursor(found[limit - 1][0], found[limit - 1][1]) if more else None)
+
+    def count(self, workflow: str, run_state: RunState) -> int:
+        """Return how many instances are in a run state."""
+        with self._server.changed:
+            return sum(
+                ref.workflow == workflow and one.run_state is run_state
+                for ref, one in self._server.instances.items()
+            )
+
+
+class MemoryMembership:
+    """Who lives and who serves what."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def beat(self, member: Member, ttl_ms: int) -> list[Member]:
+        """Live for so long."""
+        with self._server.changed:
+            self._server.members[member.id] = (member, self._server.now_ms() + ttl_ms)
+        return self.living()
+
+    def living(self) -> list[Member]:
+        """Return who has said so lately enough."""
+        with self._server.changed:
+            now = self._server.now_ms()
+            return sorted(member for member, until in self._server.members.values() if until > now)
+
+    def leave(self, member_id: str) -> None:
+        """Go, and serve nothing more."""
+        with self._server.changed:
+            self._server.members.pop(member_id, None)
+            for share in [share for share, owner in self._server.owners.items() if owner == member_id]:
+                del self._server.owners[share]
+
+    def claim(self, partition: int, pool: str, member_id: str, living: Sequence[str]) -> bool:
+        """Take a partition that nobody alive serves."""
+        with self._server.changed:
+            owner = self._server.owners.get((pool, partition))
+            if owner is not None and owner != member_id and owner in living:
+                return False
+            self._server.owners[pool, partition] = member_id
+            return True
+
+    def yield_(self, partition: int, pool: str, member_id: str) -> None:
+        """Give a partition back."""
+        with self._server.changed:
+            if self._server.owners.get((pool, partition)) == member_id:
+                del self._server.owners[pool, partition]
+
+    def owners(self, pool: str) -> list[str | None]:
+        """Return who serves each partition."""
+        with self._server.changed:
+            return [
+                self._server.owners.get((pool, partition)) for partition in range(self._server.partitions)
+            ]
+
+
+class MemoryPublisher:
+    """Puts messages into the queues."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def publish(self, partition: int, body: bytes) -> Future[None]:
+        """Put a message into a queue; it is confirmed at once."""
+        with self._server.changed:
+            self._server.queues[partition].append(Delivery(partition, body, 0, None))
+            self._server.changed.notify_all()
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def close(self) -> None:
+        """Do nothing: nothing is on its way."""
+
+
+class MemoryConsumer:
+    """Takes messages out of the queues; what it does not acknowledge goes back to their front, in order."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+        self._assigned: set[int] = set()
+        self._taken: dict[int, list[Delivery]] = {}
+
+    def assign(self, partition: int) -> None:
+        """Take from a partition as soon as nobody else does."""
+        with self._server.changed:
+            self._assigned.add(partition)
+
+    def revoke(self, partition: int) -> None:
+        """Take no more from a partition."""
+        with self._server.changed:
+            self._assigned.discard(partition)
+            self._let_go(partition)
+
+    def take(self, limit: int, timeout_s: float) -> list[Delivery]:
+        """Return what has arrived."""
+        taken: list[Delivery] = []
+        with self._server.changed:
+            self._server.changed.wait_for(self._has_some, timeout_s)
+            for partition in sorted(self._assigned):
+                if self._server.consumers.setdefault(partition, self) is not self:
+                    continue
+                queue = self._server.queues[partition]
+                while queue and len(taken) < limit:
+                    taken.append(queue.popleft())
+                    self._taken.setdefault(partition, []).append(taken[-1])
+        return taken
+
+    def _has_some(self) -> bool:
+        return any(
+            self._server.queues[p] and self._server.consumers.get(p, self) is self for p in self._assigned
+        )
+
+    def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Forget messages that are done with."""
+        done = {id(delivery) for delivery in deliveries}
+        with self._server.changed:
+            for partition, taken in self._taken.items():
+                self._taken[partition] = [delivery for delivery in taken if id(delivery) not in done]
+                if partition not in self._assigned:
+                    self._let_go(partition)
+
+    def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Put messages back to the front."""
+        with self._server.changed:
+            for delivery in reversed(deliveries):
+                again = Delivery(delivery.partition, delivery.body, delivery.redeliveries + 1, None)
+                self._server.queues[delivery.partition].appendleft(again)
+        self.ack(deliveries)
+
+    def outstanding(self, partition: int) -> int:
+        """Return how many messages are taken and not done."""
+        return len(self._taken.get(partition, ()))
+
+    def _let_go(self, partition: int) -> None:
+        if not self._taken.get(partition) and self._server.consumers.get(partition) is self:
+            del self._server.consumers[partition]
+
+    def close(self) -> None:
+        """Put everything back that is not acknowledged."""
+        with self._server.changed:
+            for partition, taken in self._taken.items():
+                for delivery in reversed(taken):
+                    again = Delivery(partition, delivery.body, delivery.redeliveries + 1, None)
+                    self._server.queues[partition].appendleft(again)
+            self._taken.clear()
+            self._assigned.clear()
+            for partition in [p for p, consumer in self._server.consumers.items() if consumer is self]:
+                del self._server.consumers[partition]
+            self._server.changed.notify_all()
+
+
+class MemoryTransport:
+    """Carries commands within the process."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    def publisher(self) -> MemoryPublisher:
+        """Return a publisher."""
+        return MemoryPublisher(self._server)
+
+    def consumer(self) -> MemoryConsumer:
+        """Return a consumer."""
+        return MemoryConsumer(self._server)
+
+    def depth(self, partition: int) -> int:
+        """Return how many messages wait or are taken."""
+        consumer = self._server.consumers.get(partition)
+        return len(self._server.queues[partition]) + (consumer.outstanding(partition) if consumer else 0)

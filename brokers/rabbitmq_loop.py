@@ -1,0 +1,187 @@
+"""A connection to RabbitMQ that lives on a thread of its own and comes back when it breaks.
+
+pika's blocking connection waits for each confirm and is pumped by whoever calls it; this one is pumped all the time,
+so heartbeats are answered whatever the rest of the process does. Everything that touches a channel runs on the thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pika
+import pika.exceptions
+from pika.adapters.select_connection import SelectConnection
+
+from holdfast.runtime.config import Settings, hide_password
+from holdfast.runtime.errors import SetupError, Unavailable
+
+log = logging.getLogger(__name__)
+
+#: Two missed ones cut the link: this bounds how long the queue of a process that is gone stays taken.
+HEARTBEAT_S = 5
+#: Waits between attempts to connect: at once, then longer.
+RECONNECT_S = (0.05, 0.2, 0.5, 1.0, 2.0)
+CONNECT_TIMEOUT_S = 10.0
+
+
+class Handler(Protocol):
+    """What is done over the connection."""
+
+    def opened(self, channel: Any) -> None:
+        """Use a fresh channel; called on the connection's thread."""
+        ...
+
+    def lost(self) -> None:
+        """Forget the channel: the connection broke. Called on the connection's thread."""
+        ...
+
+
+def parameters(settings: Settings, purpose: str) -> pika.URLParameters:
+    """Return pika's form of the settings' URL."""
+    found = pika.URLParameters(settings.amqp_url)
+    if "heartbeat=" not in settings.amqp_url:
+        found.heartbeat = HEARTBEAT_S
+    found.socket_timeout = CONNECT_TIMEOUT_S
+    found.stack_timeout = CONNECT_TIMEOUT_S
+    found.blocked_connection_timeout = None
+    found.client_properties = {"connection_name": f"holdfast {settings.namespace} {purpose}"}
+    return found
+
+
+def explain(settings: Settings, error: BaseException) -> Unavailable | SetupError:
+    """Return what a failed connection means for whoever runs Holdfast."""
+    where = hide_password(settings.amqp_url)
+    causes: list[BaseException] = [error]
+    causes += [cause for cause in (error.__cause__, *error.args) if isinstance(cause, BaseException)]
+    for attempt in list(causes):
+        inner = getattr(attempt, "exception", None)
+        if isinstance(inner, BaseException):
+            causes.append(inner)
+    for cause in causes:
+        if isinstance(
+            cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError
+        ):
+            return SetupError(f"RabbitMQ at {where} refuses the user or password in HOLDFAST_AMQP_URL")
+        if isinstance(cause, pika.exceptions.ProbableAccessDeniedError):
+            return SetupError(
+                f"RabbitMQ at {where} does not let this user into the virtual host of HOLDFAST_AMQP_URL"
+            )
+    text = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
+    return Unavailable(f"RabbitMQ at {where} cannot be reached: {text}")
+
+
+class RabbitLoop:
+    """Keeps one connection with one channel, and tells its handler when they come and go."""
+
+    def __init__(self, settings: Settings, handler: Handler, purpose: str) -> None:
+        self._settings = settings
+        self._handler = handler
+        self._purpose = purpose
+        self._connection: Any = None
+        self._channel: Any = None
+        self._closing = False
+        self._failures = 0
+        self._first = threading.Event()
+        self._error: BaseException | None = None
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"holdfast-rabbitmq-{purpose}", daemon=True)
+        self._thread.start()
+
+    def wait_open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        """Wait for the first connection.
+
+        Raises:
+            SetupError: The server refuses us.
+            Unavailable: It cannot be reached.
+        """
+        self._first.wait(timeout_s)
+        if self._channel is None:
+            error = self._error or TimeoutError(f"no connection within {timeout_s:g} s")
+            self.close()
+            raise explain(self._settings, error)
+
+    def call(self, action: Callable[[], None]) -> bool:
+        """Run something on the connection's thread; return False if there is no connection."""
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            return False
+        try:
+            connection.ioloop.add_callback_threadsafe(action)
+        except (pika.exceptions.AMQPError, RuntimeError, AttributeError, OSError):
+            return False  # it closed between the question and the call; `lost` tells the handler
+        return True
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Run something on the connection's thread after a while; to be called on that thread."""
+        if self._connection is not None and self._connection.is_open:
+            self._connection.ioloop.call_later(delay_s, action)
+
+    def close(self) -> None:
+        """Close the connection and end the thread."""
+        self._closing = True
+        self._wake.set()
+        self.call(self._close_connection)
+        if self._thread is not threading.current_thread():
+            self._thread.join(CONNECT_TIMEOUT_S)
+
+    def _close_connection(self) -> None:
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._connection = SelectConnection(
+                parameters(self._settings, self._purpose),
+                on_open_callback=self._on_open,
+                on_open_error_callback=self._on_open_error,
+                on_close_callback=self._on_close,
+            )
+            try:
+                self._connection.ioloop.start()
+            except Exception as error:  # noqa: BLE001 - pika lets socket errors of every kind through
+                log.warning(
+                    "rabbitmq connection failed", extra={"purpose": self._purpose, "error": repr(error)}
+                )
+                self._gone(error)
+            self._connection.ioloop.close()
+            if not self._closing:
+                self._wake.wait(RECONNECT_S[min(self._failures, len(RECONNECT_S)) - 1])
+
+    def _on_open(self, connection: Any) -> None:
+        if self._closing:
+            connection.close()
+            return
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._channel = channel
+        self._failures = 0
+        channel.add_on_close_callback(self._on_channel_closed)
+        self._handler.opened(channel)
+        self._first.set()
+
+    def _on_channel_closed(self, _channel: Any, reason: BaseException) -> None:
+        if not self._closing:
+            log.warning("rabbitmq channel closed", extra={"purpose": self._purpose, "error": str(reason)})
+        self._error = reason
+        self._close_connection()
+
+    def _on_open_error(self, connection: Any, error: BaseException) -> None:
+        self._gone(error)
+        connection.ioloop.stop()
+
+    def _on_close(self, connection: Any, reason: BaseException) -> None:
+        if not self._closing:
+            log.warning("rabbitmq connection closed", extra={"purpose": self._purpose, "error": str(reason)})
+        self._gone(reason)
+        connection.ioloop.stop()
+
+    def _gone(self, error: BaseException) -> None:
+        self._failures += 1
+        self._error = error
+        self._channel = None
+        self._handler.lost()
+        self._first.set()

@@ -1,0 +1,105 @@
+"""The index of dead letters in Redis: a sorted set by time and a hash, per partition."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from holdfast.brokers.keys import Keys
+from holdfast.brokers.memory import matches
+from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.runtime.codec import encode
+from holdfast.runtime.config import Settings
+from holdfast.runtime.dead_letter import DeadLetter
+
+#: Dead letters read at a time.
+PAGE = 100
+
+_decoder = msgspec.msgpack.Decoder(DeadLetter)
+
+
+class RedisDeadLetters:
+    """Keeps dead letters in Redis."""
+
+    def __init__(self, settings: Settings, link: RedisLink) -> None:
+        self._link = link
+        self._keys = Keys(settings.namespace)
+        self._partitions = settings.partitions
+
+    def add(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters: the letter first, so that the index never points at nothing."""
+        with unavailable(self._link):
+            pipe = self._link.client.pipeline(transaction=False)
+            for letter in letters:
+                pipe.hset(self._keys.dead_letters(letter.partition), letter.id, encode(letter))
+                pipe.zadd(self._keys.dead(letter.partition), {letter.id: letter.at_ms})
+            pipe.execute()
+
+    def list(
+        self,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        limit: int = 100,
+    ) -> list[DeadLetter]:
+        """Return the newest that match, over all partitions."""
+        merged = heapq.merge(
+            *(self._newest(partition) for partition in range(self._partitions)),
+            key=lambda letter: (letter.at_ms, letter.id),
+            reverse=True,
+        )
+        return list(islice((letter for letter in merged if matches(letter, workflow, key, kind)), limit))
+
+    def _newest(self, partition: int) -> Iterator[DeadLetter]:
+        start = 0
+        while True:
+            with unavailable(self._link):
+                index = self._keys.dead(partition)
+                ids: Any = self._link.client.zrevrange(index, start, start + PAGE - 1)
+                found: Any = self._link.client.hmget(self._keys.dead_letters(partition), ids) if ids else []
+            yield from (_decoder.decode(data) for data in found if data is not None)
+            if len(ids) < PAGE:
+                return
+            start += PAGE
+
+    def count(self, *, workflow: str | None = None, key: str | None = None, kind: str | None = None) -> int:
+        """Return how many match; without filters no letter is read."""
+        if workflow is None and key is None and kind is None:
+            with unavailable(self._link):
+                pipe = self._link.client.pipeline(transaction=False)
+                for partition in range(self._partitions):
+                    pipe.zcard(self._keys.dead(partition))
+                return sum(pipe.execute())
+        letters = (letter for partition in range(self._partitions) for letter in self._newest(partition))
+        return sum(matches(letter, workflow, key, kind) for letter in letters)
+
+    def get(self, id: str) -> DeadLetter | None:  # noqa: A002 - the field's name
+        """Return one."""
+        partition = _partition(id, self._partitions)
+        if partition is None:
+            return None
+        with unavailable(self._link):
+            data: Any = self._link.client.hget(self._keys.dead_letters(partition), id)
+        return _decoder.decode(data) if data is not None else None
+
+    def remove(self, id: str) -> bool:  # noqa: A002 - the field's name
+        """Forget one."""
+        partition = _partition(id, self._partitions)
+        if partition is None:
+            return False
+        with unavailable(self._link):
+            pipe = self._link.client.pipeline(transaction=True)
+            pipe.zrem(self._keys.dead(partition), id)
+            pipe.hdel(self._keys.dead_letters(partition), id)
+            return bool(pipe.execute()[1])
+
+
+def _partition(id_: str, partitions: int) -> int | None:
+    """Return the partition that a dead letter's id names, or None if it is no such id."""
+    text = id_.partition(".")[0]
+    return int(text) if text.isascii() and text.isdigit() and int(text) < partitions else None

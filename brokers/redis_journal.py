@@ -1,0 +1,248 @@
+"""The journal and the outbox in Redis: one script per transition, all instances of a batch in one pipeline."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from holdfast.brokers import scripts
+from holdfast.brokers.durability import Barrier
+from holdfast.brokers.keys import Keys
+from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.scripts import Call, CommitCall, CommitOne, Script, TimerCall
+from holdfast.runtime.codec import encode
+from holdfast.runtime.config import Settings
+from holdfast.runtime.instance import RunState
+from holdfast.runtime.keys import Ref
+from holdfast.runtime.ports import (
+    NO_LEASE,
+    Commit,
+    CommitResult,
+    Committed,
+    Conflict,
+    Fenced,
+    Held,
+    Opened,
+)
+from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
+
+#: Instances per script call: a call must stay around a millisecond, since Redis does nothing else meanwhile.
+INSTANCES_PER_CALL = 64
+#: Log entries that one call returns for one instance, and that one later read returns.
+ENTRIES_PER_CALL = 1_000
+#: The longest single wait on a log, so that a dead connection is noticed.
+WAIT_STEP_S = 5.0
+
+_snapshot_decoder = msgspec.msgpack.Decoder(Snapshot)
+_effect_decoder = msgspec.msgpack.Decoder(EffectEntry)
+
+
+class RedisJournal:
+    """Keeps the logs in Redis. One for each thread."""
+
+    def __init__(self, settings: Settings, link: RedisLink, barrier: Barrier | None = None) -> None:
+        self._link = link
+        self._keys = Keys(settings.namespace)
+        self._lease_ms = settings.lease_ms
+        self._leases = settings.leases
+        self._barrier = barrier
+
+    def open(self, refs: Sequence[Ref], owner: str) -> list[Opened | Held]:
+        """Take or confirm leases; see open.lua."""
+        return self._open(refs, owner, take=self._leases, snapshots=True)
+
+    def read(self, refs: Sequence[Ref], *, snapshots: bool = True) -> list[Opened]:
+        """Return instances without touching their leases."""
+        found = self._open(refs, "", take=False, snapshots=snapshots)
+        return [opened for opened in found if isinstance(opened, Opened)]
+
+    def _open(self, refs: Sequence[Ref], owner: str, *, take: bool, snapshots: bool) -> list[Opened | Held]:
+        chunks = _chunks(refs)
+        calls = []
+        for chunk in chunks:
+            keys = [self._keys.serving(chunk[0].partition)]
+            for ref in chunk:
+                keys += (self._keys.actor(ref), self._keys.snap(ref), self._keys.log(ref))
+            args = (owner, self._lease_ms, ENTRIES_PER_CALL, "1" if take else "0", "1" if snapshots else "0")
+            calls.append(Call(Script.OPEN, keys, args))
+        found: dict[Ref, Opened | Held] = {}
+        for chunk, replies in zip(chunks, scripts.run(self._link, calls), strict=True):
+            for ref, reply in zip(chunk, replies, strict=True):
+                found[ref] = self._opened(ref, reply, leased=take)
+        return [found[ref] for ref in refs]
+
+    def _opened(self, ref: Ref, reply: list[Any], *, leased: bool) -> Opened | Held:
+        if reply[0] == b"absent":
+            return Opened(ref, 0, "", 0, RunState.RUNNING, None, ())
+        if reply[0] == b"held":
+            return Held(ref, reply[1].decode(), int(reply[2]))
+        _, seq, head, token, run_state, snapshot, first, *tail = reply
+        entries = list(enumerate(tail, int(first.partition(b"-")[0]))) if tail else []
+        while len(entries) and len(entries) % ENTRIES_PER_CALL == 0 and entries[-1][0] < int(seq):
+            entries += self.entries(ref, entries[-1][0], ENTRIES_PER_CALL)
+        return Opened(
+            ref,
+            int(seq),
+            head.decode(),
+            int(token) if leased else NO_LEASE,
+            RunState(run_state.decode()),
+            _snapshot_decoder.decode(snapshot) if snapshot else None,
+            entries,
+        )
+
+    def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
+        """Write commits; see commit.lua."""
+        by_ref = {commit.ref: commit for commit in commits}
+        chunks = _chunks([commit.ref for commit in commits])
+        calls = [self._commit_call([by_ref[ref] for ref in chunk], owner) for chunk in chunks]
+        found: dict[Ref, CommitResult] = {}
+        for chunk, replies in zip(chunks, scripts.run(self._link, calls), strict=True):
+            for ref, (status, number) in zip(chunk, replies, strict=True):
+                found[ref] = _RESULTS[status](int(number))
+        return [found[commit.ref] for commit in commits]
+
+    def _commit_call(self, commits: list[Commit], owner: str) -> Call:
+        partition = commits[0].ref.partition
+        own = self._keys
+        keys = [
+            own.feed(partition),
+            own.effects(partition),
+            own.schedule(partition),
+            own.timers(partition),
+            own.readers(partition),
+        ]
+        for commit in commits:
+            ref = commit.ref
+            keys += (
+                own.actor(ref),
+                own.log(ref),
+                own.instances(partition, ref.workflow, commit.was),
+                own.instances(partition, ref.workflow, commit.run_state),
+            )
+        blobs: list[bytes] = []
+        call = CommitCall(
+            owner, self._lease_ms, self._leases, [_commit_one(commit, blobs) for commit in commits]
+        )
+        return Call(Script.COMMIT, keys, (encode(call), *blobs))
+
+    def snapshot(self, snapshots: Sequence[tuple[Ref, Snapshot]]) -> None:
+        """Keep snapshots; see snapshot.lua."""
+        calls = [
+            Call(
+                Script.SNAPSHOT,
+                (self._keys.actor(ref), self._keys.snap(ref)),
+                (snapshot.seq, snapshot.head, encode(snapshot)),
+            )
+            for ref, snapshot in snapshots
+        ]
+        scripts.run(self._link, calls)
+
+    def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
+        """Give up leases; see release.lua."""
+        tokens = dict(refs)
+        calls = [
+            Call(
+                Script.RELEASE,
+                [self._keys.actor(ref) for ref in chunk],
+                (owner, *(tokens[ref] for ref in chunk)),
+            )
+            for chunk in _chunks([ref for ref, token in refs if token > 0])
+        ]
+        if calls:
+            scripts.run(self._link, calls)
+
+    def entries(self, ref: Ref, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return a stretch of the log."""
+        with unavailable(self._link):
+            found: Any = self._link.client.xrange(self._keys.log(ref), f"({after}-0", "+", count=limit)
+        return [(int(id_.partition(b"-")[0]), fields[b"r"]) for id_, fields in found]
+
+    def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
+        """Return single entries."""
+        with unavailable(self._link):
+            pipe = self._link.client.pipeline(transaction=False)
+            for ref, seq in wanted:
+                pipe.xrange(self._keys.log(ref), f"{seq}-0", f"{seq}-0")
+            return [found[0][1][b"r"] if found else None for found in pipe.execute()]
+
+    def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
+        """Wait on the log; the server wakes us."""
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            step_ms = max(1, int(min(left, WAIT_STEP_S) * 1000))
+            with unavailable(self._link):
+                if self._link.client.xread({self._keys.log(ref): f"{after}-0"}, count=1, block=step_ms):
+                    return True
+        return bool(self.entries(ref, after, 1))
+
+    def barrier(self) -> None:
+        """Wait until this connection's writes are as durable as configured."""
+        if self._barrier is not None:
+            self._barrier.take()
+
+    def effects(self, partition: int, limit: int) -> list[EffectEntry]:
+        """Return the oldest effects."""
+        with unavailable(self._link):
+            found: Any = self._link.client.xrange(self._keys.effects(partition), count=limit)
+        return [_effect_decoder.decode(fields[b"e"]) for _, fields in found]
+
+    def timers(self, partition: int, limit: int) -> list[tuple[int, TimerEntry]]:
+        """Return the next timers."""
+        with unavailable(self._link):
+            due: Any = self._link.client.zrange(self._keys.schedule(partition), 0, limit - 1, withscores=True)
+            names = [name for name, _ in due]
+            found: Any = self._link.client.hmget(self._keys.timers(partition), names) if names else []
+        return [
+            (int(due_ms), TimerEntry(name.decode(), data, 0, int(due_ms)))
+            for (name, due_ms), data in zip(due, found, strict=True)
+            if data is not None
+        ]
+
+
+_RESULTS: dict[bytes, type[Committed | Conflict | Fenced]] = {
+    b"committed": Committed,
+    b"conflict": Conflict,
+    b"fenced": Fenced,
+}
+
+
+def _commit_one(commit: Commit, blobs: list[bytes]) -> CommitOne:
+    """Return a commit as the script reads it, and put the bytes that it refers to behind `blobs`."""
+
+    def placed(data: bytes) -> int:
+        blobs.append(data)
+        return len(blobs) + 1  # ARGV counts from 1, and ARGV[1] is the call
+
+    return CommitOne(
+        commit.ref.workflow,
+        commit.ref.key,
+        commit.seq,
+        commit.head,
+        commit.token,
+        [placed(entry) for entry in commit.entries],
+        commit.new_head,
+        commit.was,
+        commit.run_state,
+        [placed(encode(effect)) for effect in commit.effects],
+        commit.cancels,
+        [
+            TimerCall(timer.name, timer.due_ms, timer.delay_ms, placed(timer.envelope))
+            for timer in commit.timers
+        ],
+    )
+
+
+def _chunks(refs: Sequence[Ref]) -> list[list[Ref]]:
+    """Return refs by partition, in pieces that one script call may take."""
+    by_partition: dict[int, list[Ref]] = defaultdict(list)
+    for ref in refs:
+        by_partition[ref.partition].append(ref)
+    return [
+        found[start : start + INSTANCES_PER_CALL]
+        for found in by_partition.values()
+        for start in range(0, len(found), INSTANCES_PER_CALL)
+    ]

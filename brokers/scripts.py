@@ -1,0 +1,123 @@
+"""The Lua scripts by name, and the call that runs many of them in one round trip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from enum import Enum
+from importlib import resources
+from typing import Any, NamedTuple
+
+import msgspec
+import redis
+
+from holdfast.brokers.redis_link import RedisLink, unavailable
+
+
+class Script(Enum):
+    """Every script; each is the file of its name in `lua/`."""
+
+    OPEN = "open"
+    COMMIT = "commit"
+    SNAPSHOT = "snapshot"
+    RELEASE = "release"
+    CLAIM = "claim"
+    YIELD = "yield"
+    BEAT = "beat"
+    REFUSE = "refuse"
+
+    def __init__(self, name: str) -> None:
+        self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class TimerCall(msgspec.Struct, frozen=True):
+    """A timer as commit.lua reads it; `data` is where in ARGV its bytes are."""
+
+    name: str
+    due_ms: int
+    delay_ms: int
+    data: int
+
+
+class CommitOne(msgspec.Struct, frozen=True):
+    """A commit as commit.lua reads it; `entries` and `effects` are where in ARGV their bytes are.
+
+    The bytes travel beside it, since the msgpack of Redis's Lua knows text but no binary.
+    """
+
+    workflow: str
+    key: str
+    seq: int
+    head: str
+    token: int
+    entries: Sequence[int]
+    new_head: str
+    was: str
+    run_state: str
+    effects: Sequence[int]
+    cancels: Sequence[str]
+    timers: Sequence[TimerCall]
+
+
+class CommitCall(msgspec.Struct, frozen=True):
+    """The argument of commit.lua."""
+
+    owner: str
+    lease_ms: int
+    leases: bool
+    commits: Sequence[CommitOne]
+
+
+class Call(NamedTuple):
+    """One script with its keys and arguments."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[str | bytes | int]
+
+
+def run(link: RedisLink, calls: Sequence[Call]) -> list[Any]:
+    """Run scripts in one round trip and return their replies.
+
+    A server that does not know a script (a new one, or one that was restarted) is given all of them, and only the
+    calls that it refused are made again: a script that did run is never run twice.
+
+    Raises:
+        Unavailable: The server did not answer, or refused a call.
+    """
+    replies = _pipeline(link, calls)
+    unknown = [
+        index for index, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)
+    ]
+    if unknown:
+        with unavailable(link):
+            pipe = link.client.pipeline(transaction=False)
+            for script in Script:
+                pipe.script_load(script.source)
+            pipe.execute()
+        again = _pipeline(link, [calls[index] for index in unknown])
+        for index, reply in zip(unknown, again, strict=True):
+            replies[index] = reply
+    with unavailable(link):
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+    return replies
+
+
+def _pipeline(link: RedisLink, calls: Sequence[Call]) -> list[Any]:
+    with unavailable(link):
+        if len(calls) == 1:
+            return [_single(link, calls[0])]
+        pipe = link.client.pipeline(transaction=False)
+        for script, keys, args in calls:
+            pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+        return pipe.execute(raise_on_error=False)
+
+
+def _single(link: RedisLink, call: Call) -> Any:
+    try:
+        return link.client.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+    except redis.exceptions.ResponseError as error:
+        return error

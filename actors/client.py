@@ -1,0 +1,334 @@
+"""Client: sends commands and reads instances. One client serves any number of threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import dramatiq
+
+from holdfast.actors import wiring
+from holdfast.actors.dead_letters import DeadLetterDesk
+from holdfast.actors.reader import Reader
+from holdfast.actors.replies import Replies
+from holdfast.runtime.app import App
+from holdfast.runtime.clock import SystemClock, to_ms
+from holdfast.runtime.codec import check_size, encode, encode_envelope
+from holdfast.runtime.config import MEMORY_URL, Settings
+from holdfast.runtime.errors import ReplyTimeout, UsageError
+from holdfast.runtime.ids import new_id
+from holdfast.runtime.instance import RunState
+from holdfast.runtime.keys import Ref, partition_of
+from holdfast.runtime.message import Command, Envelope, describe
+from holdfast.runtime.outcome import Outcome
+from holdfast.runtime.ports import Page
+from holdfast.runtime.record import Record
+from holdfast.runtime.workflow import Workflow
+
+S = TypeVar("S")
+E = TypeVar("E")
+
+#: The longest command id: it is kept in every record.
+ID_BYTES_MAX = 128
+
+
+class Client:
+    """The way into Holdfast; make one with `connect(app)`.
+
+    Raises:
+        SetupError: A server refuses us, cannot give the configured durability, or was set up otherwise.
+        Unavailable: A server cannot be reached.
+    """
+
+    def __init__(self, app: App, settings: Settings | None = None) -> None:
+        self.app = app
+        self.settings, self._embedded = wiring.ground(settings or Settings.from_environment())
+        self._clock = SystemClock()
+        self._local = threading.local()
+        self._opened: list[wiring.Ports] = []
+        self._lock = threading.Lock()
+        self._worker: dramatiq.Worker | None = None
+        try:
+            self._transport = wiring.open_transport(self.settings)
+            self.reader = Reader(app, self.settings.partitions, lambda: self._ports().journal)
+            self._publisher = self._transport.publisher()
+            self._replies = Replies(app, self.settings, self._resend)
+            self._ports()
+        except BaseException:
+            self.close()
+            raise
+        if self.settings.redis_url == MEMORY_URL:
+            self._worker = _worker_in_this_process(app, self.settings)
+
+    # -- commands
+
+    def send(self, command: Command, *, id: str | None = None) -> str:  # noqa: A002 - the field's name
+        """Hand a command over, and return its id once the transport has confirmed it: from then on it will be decided.
+
+        Args:
+            command: A command of one of the app's workflows.
+            id: Your own id for it. Sending the same id to the same instance again decides nothing.
+
+        Raises:
+            UsageError: It is no command of the app, its key is refused, or it is too large.
+            PublishFailed: It was not confirmed. Send it again with the same id.
+        """
+        command_id, future = self.submit(command, id=id)
+        future.result()
+        return command_id
+
+    def send_many(self, commands: Iterable[Command]) -> list[str]:
+        """Send commands in order, with many on their way at once, and return their ids once all are confirmed.
+
+        Raises:
+            UsageError, PublishFailed: As for `send`. Commands before and after the one that failed may have been sent.
+        """
+        submitted = [self.submit(command) for command in commands]
+        for _, future in submitted:
+            future.result()
+        return [command_id for command_id, _ in submitted]
+
+    def submit(self, command: Command, *, id: str | None = None) -> tuple[str, Future[None]]:  # noqa: A002 - the field's name
+        """Send a command without waiting: return its id, and a future that ends with the confirm.
+
+        Raises:
+            UsageError, PublishFailed: As for `send`.
+        """
+        ref, envelope = self._envelope(command, id)
+        return envelope.id, self._publisher.publish(ref.partition, encode_envelope(envelope))
+
+    def execute(self, command: Command, *, id: str | None = None, timeout: float = 5.0) -> Outcome:  # noqa: A002 - the field's name
+        """Send a command and return what became of it.
+
+        Args:
+            command, id: As for `send`.
+            timeout: Seconds to wait for the answer.
+
+        Raises:
+            UsageError, PublishFailed: As for `send`.
+            ReplyTimeout: There was no answer in time. The command may still be decided; executing it again with the
+                same id returns its first outcome.
+        """
+        command_id, future = self.submit_for_outcome(command, id=id, timeout=timeout)
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            message = (
+                f"no answer to {describe(command)} within {timeout:g} s; is a worker running? It may still be decided: "
+                f"execute it again with id={command_id!r} for its outcome"
+            )
+            raise ReplyTimeout(message) from None
+        finally:
+            self._replies.forget(command_id)
+
+    def submit_for_outcome(
+        self,
+        command: Command,
+        *,
+        id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,
+    ) -> tuple[str, Future[Outcome]]:
+        """Send a command without waiting: return its id, and a future of its outcome.
+
+        Raises:
+            UsageError, PublishFailed: As for `send`.
+        """
+        ref, envelope = self._envelope(command, id)
+        address, future = self._replies.expect(envelope.id, ref.workflow, timeout)
+        body = encode_envelope(
+            Envelope(
+                envelope.id,
+                ref.workflow,
+                ref.key,
+                envelope.payload,
+                envelope.sent_ms,
+                address,
+                trace=envelope.trace,
+            )
+        )
+        self._replies.sent(envelope.id, ref.partition, body)
+
+        def confirmed(sent: Future[None]) -> None:
+            error = sent.exception()
+            if error is not None:
+                self._replies.fail(envelope.id, error)
+
+        self._publisher.publish(ref.partition, body).add_done_callback(confirmed)
+        return envelope.id, future
+
+    def _envelope(self, command: Command, command_id: str | None) -> tuple[Ref, Envelope]:
+        definition = self.app.definition_for(command)
+        key = definition.key_of(command)
+        payload = check_size(
+            encode(command), f"{describe(command)} for {key!r}", self.settings.payload_bytes_max
+        )
+        if command_id is None:
+            command_id = new_id()
+        elif not command_id or len(command_id.encode()) > ID_BYTES_MAX:
+            message = f"a command id is text of 1 to {ID_BYTES_MAX} bytes, not {command_id[:40]!r}"
+            raise UsageError(message)
+        ref = Ref(partition_of(definition.type, key, self.settings.partitions), definition.type, key)
+        sent_ms = to_ms(self._clock.now())
+        return ref, Envelope(command_id, ref.workflow, key, payload, sent_ms, trace=wiring.current_trace())
+
+    def forget_reply(self, command_id: str) -> None:
+        """Stop waiting for an outcome."""
+        self._replies.forget(command_id)
+
+    def _resend(self, partition: int, body: bytes) -> None:
+        self._publisher.publish(partition, body)
+
+    # -- instances
+
+    def state(
+        self, workflow: type[Workflow[S, Any, Any, Any]], key: str | int, *, at: int | datetime | None = None
+    ) -> S | None:
+        """Return an instance's state, or None if it does not exist (or did not yet, at that point).
+
+        Args:
+            workflow, key: Which instance.
+            at: None for now; a sequence number for right after that record; a time with a time zone for then.
+
+        Raises:
+            UsageError: The app has no such workflow, or the key is refused.
+            HistoryError: The log cannot be read by the code of today.
+        """
+        state: S | None = self.reader.state(workflow, key, at)
+        return state
+
+    def history(
+        self,
+        workflow: type[Workflow[Any, Any, E, Any]],
+        key: str | int,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> list[Record[E]]:
+        """Return an instance's records in order, from the one after `after`; an empty list if it does not exist.
+
+        Raises:
+            UsageError, HistoryError: As for `state`.
+        """
+        return self.reader.history(workflow, key, after, limit)
+
+    def histories(
+        self, workflow: type[Workflow[Any, Any, E, Any]], keys: Iterable[str | int]
+    ) -> Iterator[tuple[str, list[Record[E]]]]:
+        """Return the whole histories of many instances, read many at a time: (key, records).
+
+        Raises:
+            UsageError, HistoryError: As for `state`.
+        """
+        return self.reader.histories(workflow, keys)
+
+    def wait(
+        self,
+        workflow: type[Workflow[S, Any, Any, Any]],
+        key: str | int,
+        *,
+        until: Callable[[S], bool],
+        timeout: float = 30.0,
+    ) -> S:
+        """Return the instance's state as soon as it satisfies `until`: look first, then wait on the log.
+
+        Raises:
+            UsageError, HistoryError: As for `state`.
+            ReplyTimeout: It did not within `timeout` seconds.
+        """
+        state: S = self.reader.wait(workflow, key, until, timeout)
+        return state
+
+    def instances(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        *,
+        run_state: RunState | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return instances of a workflow, the latest changed first, and the cursor for the next page.
+
+        Raises:
+            UsageError: The workflow, the run state or the cursor is unknown.
+        """
+        definition = self.app.definition_of(workflow)
+        try:
+            state = RunState(run_state) if run_state is not None else None
+        except ValueError:
+            message = f"{run_state!r} is no run state; there are: {', '.join(RunState)}"
+            raise UsageError(message) from None
+        return self._ports().directory.instances(
+            definition.type, run_state=state, since=since, until=until, limit=limit, cursor=cursor
+        )
+
+    @property
+    def dead_letters(self) -> DeadLetterDesk:
+        """What was given up on: list, show, retry, discard."""
+        return DeadLetterDesk(self._ports().dead_letters, self._publisher, self.settings.partitions)
+
+    def pending(self) -> int:
+        """Return how many commands wait in the queues, as far as the transport can tell."""
+        return sum(self._transport.depth(partition) for partition in range(self.settings.partitions))
+
+    # -- life
+
+    def _ports(self) -> wiring.Ports:
+        """Return this thread's own ports."""
+        found: wiring.Ports | None = getattr(self._local, "ports", None)
+        if found is None:
+            found = self._local.ports = wiring.open_ports(self.settings)
+            with self._lock:
+                self._opened.append(found)
+        return found
+
+    def close(self) -> None:
+        """Wait for confirms that are outstanding, and let go of everything."""
+        if self._worker is not None:
+            self._worker.stop(timeout=int(self.settings.drain_s * 1000))
+            self._worker.broker.close()
+            self._worker = None
+        for name in ("_publisher", "_replies"):
+            part = getattr(self, name, None)
+            if part is not None:
+                part.close()
+        with self._lock:
+            for ports in self._opened:
+                ports.close()
+            self._opened.clear()
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(app: App, settings: Settings | None = None) -> Client:
+    """Return a client, to be closed or used in a `with`.
+
+    Args:
+        app: The app.
+        settings: None to read HOLDFAST_* from the environment.
+
+    Raises:
+        SettingsError, SetupError, Unavailable: As for `Client`.
+    """
+    return Client(app, settings)
+
+
+def _worker_in_this_process(app: App, settings: Settings) -> dramatiq.Worker:
+    """Start a worker on the ports in memory, which no other process can reach."""
+    broker = wiring.command_broker(app, settings, lanes=1)
+    worker = dramatiq.Worker(broker, worker_threads=broker.threads, worker_timeout=100)
+    worker.start()
+    return worker

@@ -1,0 +1,219 @@
+"""The command pool: takes batches from its partitions, runs the turn, and does what the turn's result asks for.
+
+    take -> turn (open, decide, commit) -> dead letters, refusals -> barrier -> replies -> acknowledge
+
+Nothing is acknowledged before all that it led to is durable. When a server is away the batch is tried again until it
+is back; what was committed already is then recognised by its command ids.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
+from tenacity.nap import sleep_using_event
+
+from holdfast.runtime import faults
+from holdfast.runtime.codec import encode
+from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.faults import Point
+from holdfast.runtime.keys import Ref
+from holdfast.runtime.ports import Answers, Consumer, DeadLetters, Delivery, Journal
+from holdfast.runtime.turn import Turn, TurnResult
+
+log = logging.getLogger(__name__)
+
+#: How long put-off commands wait for another try when nothing new comes in.
+DEFERRED_STEP_S = 0.5
+#: Waits while a server is away.
+RETRY_MIN_S = 0.05
+RETRY_MAX_S = 2.0
+
+
+@dataclass(slots=True)
+class CommandBatch:
+    """Deliveries on their way through the lane, and what is done of them."""
+
+    deliveries: list[Delivery]
+    result: TurnResult | None = None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a lane has done since it began."""
+
+    accepted: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    dead: int = 0
+    conflicts: int = 0
+    batches: int = 0
+
+
+@dataclass(slots=True)
+class CommandPorts:
+    """What a lane works with: ports of one connection, to be used by one thread at a time."""
+
+    journal: Journal
+    answers: Answers
+    dead_letters: DeadLetters
+    close: Callable[[], None]
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What the lane's threads share."""
+
+    stopping: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class CommandLane:
+    """One lane of the command pool."""
+
+    def __init__(
+        self, name: str, owner: str, consumer: Consumer, turn: Turn, ports: CommandPorts, *, batch_max: int
+    ) -> None:
+        self.name = name
+        self.counts = Counts()
+        self._owner = owner
+        self._consumer = consumer
+        self._turn = turn
+        self._ports = ports
+        self._batch_max = batch_max
+        self._deferred: list[Delivery] = []
+        self._revoked: set[int] = set()
+        self._shared = _Shared()
+
+    # -- what dramatiq's threads do
+
+    def take(self, timeout_s: float) -> CommandBatch | None:
+        """Return what has arrived, behind what was put off."""
+        waiting = bool(self._deferred)
+        try:
+            taken = self._consumer.take(
+                self._batch_max, min(timeout_s, DEFERRED_STEP_S) if waiting else timeout_s
+            )
+        except HoldfastError as error:
+            log.warning("consumer failed", extra={"lane": self.name, "error": str(error)})
+            self._shared.stopping.wait(RETRY_MAX_S)
+            return None
+        if not taken and not waiting:
+            return None
+        faults.reach(Point.RECEIVED)
+        with self._shared.lock:
+            deferred, self._deferred = self._deferred, []
+        return CommandBatch(deferred + taken)
+
+    def work(self, batch: CommandBatch) -> None:
+        """Run a batch until it is through, however long a server is away."""
+        again = Retrying(
+            retry=retry_if_exception_type(HoldfastError),
+            wait=wait_exponential(RETRY_MIN_S, max=RETRY_MAX_S),
+            stop=stop_when_event_set(self._shared.stopping),
+            sleep=sleep_using_event(self._shared.stopping),
+            before_sleep=self._before_retry,
+            reraise=True,
+        )
+        try:
+            batch.result = again(self._run, batch.deliveries)
+        except Exception:
+            self._turn.cache.clear()
+            self._shared.stopping.wait(RETRY_MAX_S)
+            raise
+
+    def _before_retry(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning(
+            "batch put off", extra={"lane": self.name, "tries": state.attempt_number, "error": str(error)}
+        )
+
+    def _run(self, deliveries: list[Delivery]) -> TurnResult:
+        try:
+            result = self._turn.run(deliveries)
+        except BaseException:
+            # Nobody knows how far it came: what the cache says may be out of date.
+            self._turn.cache.clear()
+            raise
+        ports = self._ports
+        if result.dead:
+            ports.dead_letters.add(result.dead)
+        if result.refusals:
+            ports.answers.remember([(p, answer.command_id, encode(answer)) for p, answer in result.refusals])
+        ports.journal.barrier()
+        faults.reach(Point.BARRIER_PASSED)
+        if result.replies:
+            ports.answers.reply([(address, encode(answer)) for address, answer in result.replies])
+        faults.reach(Point.REPLIED)
+        for letter in result.dead:
+            log.error(
+                "command became a dead letter",
+                extra={"dead_letter": letter.id, "command_id": letter.command_id, "error": letter.error},
+            )
+        return result
+
+    def settle(self, batch: CommandBatch) -> None:
+        """Acknowledge what is done, keep what was put off, give back what is no longer ours."""
+        result = batch.result
+        if result is None:
+            done, deferred = [], batch.deliveries
+        else:
+            done, deferred = result.done, result.deferred
+            self._count(result)
+        self._consumer.ack(done)
+        faults.reach(Point.ACKED)
+        with self._shared.lock:
+            self._deferred = deferred + self._deferred
+        self._give_back()
+
+    def _count(self, result: TurnResult) -> None:
+        self.counts.accepted += result.accepted
+        self.counts.rejected += result.rejected
+        self.counts.duplicates += result.duplicates
+        self.counts.dead += len(result.dead)
+        self.counts.conflicts += result.conflicts
+        self.counts.batches += 1
+
+    # -- what the steward does
+
+    def assign(self, partition: int) -> None:
+        """Begin to serve a partition."""
+        with self._shared.lock:
+            self._revoked.discard(partition)
+        self._consumer.assign(partition)
+
+    def revoke(self, partition: int) -> None:
+        """Stop taking from a partition; what was taken is finished first."""
+        with self._shared.lock:
+            self._revoked.add(partition)
+        self._consumer.revoke(partition)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        with self._shared.lock:
+            returned = [delivery for delivery in self._deferred if delivery.partition in self._revoked]
+            if returned:
+                self._deferred = [one for one in self._deferred if one.partition not in self._revoked]
+        if returned:
+            self._consumer.give_back(returned)
+
+    def drained(self, partition: int) -> bool:
+        """Return whether nothing of a partition is left here."""
+        return self._consumer.outstanding(partition) == 0
+
+    def forget(self, partition: int) -> list[tuple[Ref, int]]:
+        """Drop the actors of a partition, and return them with their tokens, for their leases to be released."""
+        return [(actor.ref, actor.token) for actor in self._turn.cache.drop_partition(partition)]
+
+    def stop(self) -> None:
+        """End all waiting for servers that are away."""
+        self._shared.stopping.set()
+
+    def close(self) -> None:
+        """Return what was not done."""
+        self.stop()
+        self._consumer.close()
+        self._ports.close()

@@ -1,0 +1,132 @@
+"""Reader: folds instances for whoever asks, without touching their leases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from holdfast.runtime.actor import Actor, start
+from holdfast.runtime.app import App
+from holdfast.runtime.clock import from_ms, monotonic, to_ms
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.errors import ReplyTimeout, UsageError
+from holdfast.runtime.keys import Ref, check_key, partition_of
+from holdfast.runtime.ports import Journal
+from holdfast.runtime.record import Record
+from holdfast.runtime.turn import fold_with_fallback
+
+#: Histories read in one round trip.
+INSTANCES_PER_READ = 100
+#: Log entries read in one round trip.
+ENTRIES_PER_READ = 1_000
+
+
+class Reader:
+    """Reads states and histories."""
+
+    def __init__(self, app: App, partitions: int, journal: Callable[[], Journal]) -> None:
+        self._app = app
+        self._partitions = partitions
+        self._journal = journal
+
+    def _find(self, workflow: Any, key: str | int) -> tuple[Definition, Ref]:
+        definition = self._app.definition_of(workflow)
+        checked = check_key(key, f"this {definition.name}")
+        return definition, Ref(
+            partition_of(definition.type, checked, self._partitions), definition.type, checked
+        )
+
+    def state(self, workflow: Any, key: str | int, at: int | datetime | None) -> Any:
+        """Return a state now, at a sequence number, or at a time; None where there was nothing yet."""
+        definition, ref = self._find(workflow, key)
+        if at is None:
+            opened = self._journal().read([ref])[0]
+            return fold_with_fallback(self._journal(), definition, opened).state if opened.seq else None
+        actor = start(definition, ref, None)
+        for record_seq, entry in self._entries(definition, ref, 0):
+            if isinstance(at, datetime):
+                if entry.at_ms > _moment(at):
+                    break
+            elif record_seq > at:
+                break
+            actor.absorb(record_seq, entry)
+        return actor.state if actor.seq else None
+
+    def history(self, workflow: Any, key: str | int, after: int, limit: int | None) -> list[Record[Any]]:
+        """Return records after a sequence number."""
+        definition, ref = self._find(workflow, key)
+        return [_record(seq, entry) for seq, entry in islice(self._entries(definition, ref, after), limit)]
+
+    def histories(self, workflow: Any, keys: Iterable[str | int]) -> Iterator[tuple[str, list[Record[Any]]]]:
+        """Return whole histories, many to a round trip."""
+        keys = iter(keys)
+        while found := [self._find(workflow, key) for key in islice(keys, INSTANCES_PER_READ)]:
+            definition = found[0][0]
+            for opened in self._journal().read([ref for _, ref in found], snapshots=False):
+                records = [
+                    _record(seq, definition.entries.decode(data, f"record {seq} of {opened.ref}"))
+                    for seq, data in opened.tail
+                ]
+                yield opened.ref.key, records
+
+    def wait(self, workflow: Any, key: str | int, until: Callable[[Any], bool], timeout: float) -> Any:
+        """Look, and then wait on the log until the state is as wished."""
+        deadline = monotonic() + timeout
+        actor = self.look(workflow, key)
+        while not (actor.seq and until(actor.state)):
+            left = deadline - monotonic()
+            if left <= 0 or not self.wait_for_more(actor, left):
+                raise ReplyTimeout(not_in_time(actor, timeout))
+            self.catch_up(actor)
+        return actor.state
+
+    def look(self, workflow: Any, key: str | int) -> Actor:
+        """Return the actor as it is now."""
+        definition, ref = self._find(workflow, key)
+        return fold_with_fallback(self._journal(), definition, self._journal().read([ref])[0])
+
+    def wait_for_more(self, actor: Actor, timeout_s: float) -> bool:
+        """Wait until the log has more than was folded."""
+        return self._journal().wait(actor.ref, actor.seq, timeout_s)
+
+    def catch_up(self, actor: Actor) -> None:
+        """Fold what the log has more."""
+        for seq, entry in self._entries(actor.definition, actor.ref, actor.seq):
+            actor.absorb(seq, entry)
+
+    def _entries(self, definition: Definition, ref: Ref, after: int) -> Iterator[tuple[int, Any]]:
+        while True:
+            found = self._journal().entries(ref, after, ENTRIES_PER_READ)
+            for seq, data in found:
+                yield seq, definition.entries.decode(data, f"record {seq} of {ref}")
+            if len(found) < ENTRIES_PER_READ:
+                return
+            after = found[-1][0]
+
+
+def _record(seq: int, entry: Any) -> Record[Any]:
+    return Record(
+        seq,
+        entry.command_id,
+        entry.command,
+        from_ms(entry.at_ms),
+        entry.token,
+        entry.events,
+        entry.cause,
+        entry.trace,
+    )
+
+
+def _moment(at: datetime) -> int:
+    if at.tzinfo is None:
+        message = "`at` needs a time zone, such as datetime.now(UTC)"
+        raise UsageError(message)
+    return to_ms(at)
+
+
+def not_in_time(actor: Actor, timeout: float) -> str:
+    """Return the sentence of a wait that was in vain."""
+    where = f"is at record {actor.seq}" if actor.seq else "does not exist"
+    return f"{actor.ref} did not come to what was waited for within {timeout:g} s; it {where}"

@@ -1,0 +1,180 @@
+"""Supervisor: starts dramatiq's master once per worker process, and again when a worker dies.
+
+One master would do for many processes, but when one of them dies it stops them all. One master each keeps the others
+at work, and notices a death at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+from holdfast.actors.worker import ENV_APP, ENV_LANES, ENV_PRELOAD, ENV_SUPERVISOR, EXIT_CONFIG
+from holdfast.runtime.config import Settings
+from holdfast.runtime.errors import SetupError
+
+log = logging.getLogger(__name__)
+
+#: A worker that lived at least this long is started again at once; one that did not, after a growing pause.
+SETTLED_S = 5.0
+PAUSE_MAX_S = 5.0
+#: How often dramatiq's threads look up when nothing comes in; bounds how long a clean stop takes.
+DRAMATIQ_IDLE_MS = 200
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One worker process and the thread that looks after it."""
+
+    process: subprocess.Popen[bytes] | None = None
+    thread: threading.Thread | None = None
+    restarts: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Supervisor:
+    """Runs worker processes: `with Supervisor("shop.orders:app", settings, processes=2): ...`.
+
+    Args:
+        app: The app as module:name, importable from `folder`.
+        settings: Handed to the workers in their environment; must name a server.
+        processes: How many worker processes.
+        lanes: Streams of batches per process; each has a thread, and they share the process's partitions.
+        folder: The workers' working directory.
+        log_file: Where the workers' logs go; None for this process's standard error.
+        preload: A module to import in every worker before the app.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        settings: Settings,
+        *,
+        processes: int = 1,
+        lanes: int = 2,
+        folder: Path | None = None,
+        log_file: Path | None = None,
+        preload: str | None = None,
+    ) -> None:
+        self._slots = [_Slot() for _ in range(processes)]
+        self._folder = folder
+        self._log_file = log_file
+        self._stopping = threading.Event()
+        self.failed = threading.Event()
+        #: Worker threads: one a lane, and one for the ingress queue.
+        self._command = [
+            sys.executable,
+            "-m",
+            "dramatiq",
+            "holdfast.actors.worker:boot",
+            "--processes",
+            "1",
+            "--threads",
+            str(lanes + 1),
+        ]
+        drain_ms = int(settings.drain_s * 1000) + 5_000
+        self._command += ["--worker-shutdown-timeout", str(drain_ms)]
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")},
+            **settings.to_environment(),
+            "dramatiq_worker_timeout": str(DRAMATIQ_IDLE_MS),
+            ENV_APP: app,
+            ENV_LANES: str(lanes),
+            ENV_SUPERVISOR: str(os.getpid()),
+        }
+        if preload:
+            self._environment[ENV_PRELOAD] = preload
+
+    @property
+    def restarts(self) -> int:
+        """How many workers were started again after they died."""
+        return sum(slot.restarts for slot in self._slots)
+
+    def start(self) -> None:
+        """Start the workers; they take partitions a moment later."""
+        for number, slot in enumerate(self._slots):
+            slot.thread = threading.Thread(
+                target=self._look_after, args=(slot,), name=f"holdfast-supervisor-{number}", daemon=True
+            )
+            slot.thread.start()
+
+    def stop(self) -> None:
+        """Have every worker finish what it has begun and end; wait for that."""
+        self._stopping.set()
+        for slot in self._slots:
+            self._signal(slot, signal.SIGTERM)
+        for slot in self._slots:
+            if slot.thread is not None:
+                slot.thread.join()
+
+    def reload(self) -> None:
+        """Have every worker end in good order and be started anew, one after another."""
+        for slot in self._slots:
+            self._signal(slot, signal.SIGHUP)
+
+    def check(self) -> None:
+        """Raise if the workers cannot run at all.
+
+        Raises:
+            SetupError: A worker said that a restart would not help; its log says why.
+        """
+        if self.failed.is_set():
+            message = "a worker cannot start; the lines above say why"
+            raise SetupError(message)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _signal(self, slot: _Slot, number: signal.Signals) -> None:
+        with slot.lock:
+            process = slot.process
+            if process is not None and process.poll() is None:
+                process.send_signal(number)
+
+    def _look_after(self, slot: _Slot) -> None:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            began = time.monotonic()
+            code = self._run(slot)
+            if self._stopping.is_set():
+                return
+            if code == EXIT_CONFIG:
+                self.failed.set()
+                return
+            settled = time.monotonic() - began >= SETTLED_S
+            pause = 0.0 if settled else min(PAUSE_MAX_S, max(0.2, pause * 2)) if slot.restarts else 0.0
+            slot.restarts += 1
+            log.warning("worker ended and is started again", extra={"exit_code": code, "pause_s": pause})
+
+    def _run(self, slot: _Slot) -> int:
+        output: IO[Any] | None = self._log_file.open("ab") if self._log_file is not None else None
+        try:
+            with slot.lock:
+                if self._stopping.is_set():
+                    return 0
+                # A session of its own: a Ctrl-C in the terminal reaches the supervisor alone, which passes it on once.
+                slot.process = subprocess.Popen(
+                    self._command,
+                    env=self._environment,
+                    cwd=self._folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            return slot.process.wait()
+        finally:
+            if output is not None:
+                output.close()

@@ -1,0 +1,248 @@
+"""Wiring: the one place that knows every concrete class, and so the one that chooses among them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+from opentelemetry.propagate import inject
+
+from holdfast.actors.commands import CommandLane, CommandPorts
+from holdfast.actors.doorman import DOOR, Doorman
+from holdfast.actors.partitions import Holder, Steward, this_host
+from holdfast.actors.pool import Lane, PoolBroker
+from holdfast.brokers import durability, redis_namespace
+from holdfast.brokers.embedded import EmbeddedRedis, EmbeddedUnavailable
+from holdfast.brokers.memory import (
+    MemoryAnswers,
+    MemoryDeadLetters,
+    MemoryDirectory,
+    MemoryJournal,
+    MemoryMembership,
+    MemoryServer,
+    MemoryTransport,
+)
+from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
+from holdfast.brokers.rabbitmq_topology import remove
+from holdfast.brokers.redis_answers import RedisAnswers
+from holdfast.brokers.redis_dead_letters import RedisDeadLetters
+from holdfast.brokers.redis_directory import RedisDirectory
+from holdfast.brokers.redis_journal import RedisJournal
+from holdfast.brokers.redis_link import RedisLink
+from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_transport import RedisTransport
+from holdfast.runtime.app import App
+from holdfast.runtime.clock import SystemClock
+from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
+from holdfast.runtime.ids import new_id
+from holdfast.runtime.ports import (
+    Answers,
+    DeadLetters,
+    Directory,
+    Journal,
+    Member,
+    Membership,
+    Outbox,
+    Suspects,
+    Transport,
+)
+from holdfast.runtime.turn import Limits, Turn
+
+log = logging.getLogger(__name__)
+
+_memory: dict[str, MemoryServer] = {}
+_memory_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Every port over one connection, to be used by one thread at a time."""
+
+    journal: Journal
+    outbox: Outbox
+    answers: Answers
+    suspects: Suspects
+    dead_letters: DeadLetters
+    directory: Directory
+    membership: Membership
+    close: Callable[[], None]
+
+
+def memory_server(settings: Settings) -> MemoryServer:
+    """Return the server in memory that everything of a namespace in this process shares."""
+    with _memory_lock:
+        return _memory.setdefault(settings.namespace, MemoryServer(settings.partitions))
+
+
+def ground(settings: Settings) -> tuple[Settings, EmbeddedRedis | None]:
+    """Return settings with a server in them: where none is named, a private one is started or joined.
+
+    Where no Redis server can be had at all, everything is kept in memory, and a warning says so.
+    """
+    if not settings.embedded:
+        return settings, None
+    server = EmbeddedRedis(settings.data_dir, fsync=settings.durability.level == "fsync")
+    try:
+        url = server.start()
+    except EmbeddedUnavailable as error:
+        warnings.warn(
+            f"{error} Until then everything is kept in memory: nothing will survive this process.",
+            stacklevel=2,
+        )
+        return msgspec.structs.replace(settings, redis_url=MEMORY_URL), None
+    return msgspec.structs.replace(settings, redis_url=url), server
+
+
+def open_ports(settings: Settings) -> Ports:
+    """Return the ports that the settings ask for.
+
+    Raises:
+        SetupError: The server refuses us or cannot give the configured durability, or was set up otherwise.
+        Unavailable: It cannot be reached.
+    """
+    if settings.transport is TransportKind.MEMORY:
+        server = memory_server(settings)
+        journal = MemoryJournal(server, lease_ms=settings.lease_ms, leases=settings.leases)
+        answers = MemoryAnswers(server)
+        return Ports(
+            journal,
+            journal,
+            answers,
+            answers,
+            MemoryDeadLetters(server),
+            MemoryDirectory(server),
+            MemoryMembership(server),
+            lambda: None,
+        )
+    link = RedisLink(settings)
+    try:
+        redis_namespace.settle(settings, link)
+        barrier = durability.barrier(settings, link)
+    except Exception:
+        link.close()
+        raise
+    redis_journal = RedisJournal(settings, link, barrier)
+    redis_answers = RedisAnswers(settings, link)
+    return Ports(
+        redis_journal,
+        redis_journal,
+        redis_answers,
+        redis_answers,
+        RedisDeadLetters(settings, link),
+        RedisDirectory(settings, link),
+        RedisMembership(settings, link),
+        link.close,
+    )
+
+
+def open_transport(settings: Settings) -> Transport:
+    """Return the transport that the settings ask for.
+
+    Raises:
+        SetupError, Unavailable: As for `open_ports`.
+    """
+    if settings.transport is TransportKind.MEMORY:
+        return MemoryTransport(memory_server(settings))
+    if settings.transport is TransportKind.RABBITMQ:
+        return RabbitTransport(settings)
+    return RedisTransport(settings)
+
+
+def limits(settings: Settings) -> Limits:
+    """Return the turn's limits."""
+    return Limits(
+        settings.payload_bytes_max, settings.patience_s, settings.snapshot_every, settings.deliveries_max
+    )
+
+
+def current_trace() -> str | None:
+    """Return the W3C traceparent of the current OpenTelemetry context, if there is one."""
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return carrier.get("traceparent")
+
+
+def command_broker(app: App, settings: Settings, *, lanes: int) -> PoolBroker:
+    """Return the dramatiq broker of a process that serves the command pool.
+
+    Raises:
+        SetupError, Unavailable: As for `open_ports`.
+    """
+    steward_ports = open_ports(settings)
+    transport = open_transport(settings)
+    member = Member(new_id().partition(".")[0], ("command",), this_host(), os.getpid(), datetime.now(UTC))
+    found = [_command_lane(app, settings, transport, member.id, number) for number in range(lanes)]
+    everything: list[Lane] = list(found)
+    doorman = _doorman(app, settings, transport) if isinstance(transport, RabbitTransport) else None
+    if doorman is not None:
+        everything.append(doorman)
+
+    def holders(partition: int) -> list[Holder]:
+        lane = found[partition % lanes]
+        return [lane, doorman] if doorman is not None and partition == DOOR else [lane]
+
+    steward = Steward(
+        member,
+        "command",
+        steward_ports.membership,
+        steward_ports.journal,
+        holders,
+        partitions=settings.partitions,
+        heartbeat_ms=settings.heartbeat_ms,
+        ttl_ms=settings.member_ttl_ms,
+        drain_s=settings.drain_s,
+    )
+    return PoolBroker(everything, [steward])
+
+
+def _command_lane(app: App, settings: Settings, transport: Transport, owner: str, number: int) -> CommandLane:
+    ports = open_ports(settings)
+    turn = Turn(
+        app,
+        ports.journal,
+        ports.answers,
+        ports.suspects,
+        owner=owner,
+        clock=SystemClock(),
+        partitions=settings.partitions,
+        limits=limits(settings),
+    )
+    lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.close)
+    return CommandLane(
+        f"command.{number}", owner, transport.consumer(), turn, lane_ports, batch_max=settings.batch_max
+    )
+
+
+def _doorman(app: App, settings: Settings, transport: RabbitTransport) -> Doorman:
+    ports = open_ports(settings)
+    return Doorman(
+        app,
+        transport.doorman(),
+        transport.publisher(),
+        ports.dead_letters,
+        SystemClock(),
+        ports.close,
+        queues=(INGRESS, DEAD),
+        partitions=settings.partitions,
+        payload_bytes_max=settings.payload_bytes_max,
+        batch_max=settings.batch_max,
+        patience_s=settings.patience_s,
+    )
+
+
+def remove_namespace(settings: Settings) -> int:
+    """Delete everything of a namespace from both servers, and return how many Redis keys that were. For tests."""
+    if settings.transport is TransportKind.MEMORY:
+        with _memory_lock:
+            _memory.pop(settings.namespace, None)
+        return 0
+    if settings.transport is TransportKind.RABBITMQ:
+        remove(settings)
+    with RedisLink(settings) as link:
+        return redis_namespace.erase(settings, link)

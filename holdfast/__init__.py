@@ -1,0 +1,93 @@
+"""Holdfast: durable actors on the RabbitMQ and Redis that you already run.
+
+Everything that users need is here; what is not in `__all__` may change without notice.
+"""
+
+from holdfast.actors.async_client import AsyncClient, connect_async
+from holdfast.actors.client import Client, connect
+from holdfast.actors.supervisor import Supervisor
+from holdfast.runtime.app import App
+from holdfast.runtime.config import Durability, Settings
+from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.decision import Accept, Decision, Reject, Timer, accept, reject
+from holdfast.runtime.errors import (
+    Conflicted,
+    DurabilityUnavailable,
+    HistoryError,
+    HoldfastError,
+    KeyRefused,
+    NotDurable,
+    PartitionsMismatch,
+    PayloadTooLarge,
+    PublishFailed,
+    ReplyTimeout,
+    SettingsError,
+    SetupError,
+    Unavailable,
+    Undecodable,
+    UnknownType,
+    UsageError,
+    WorkflowError,
+)
+from holdfast.runtime.instance import RunState
+from holdfast.runtime.message import Command, Effect, Event
+from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
+from holdfast.runtime.ports import Listed, Page
+from holdfast.runtime.record import Record
+from holdfast.runtime.workflow import Workflow
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022 - grouped by use, not by letter
+    # Writing a workflow
+    "App",
+    "Command",
+    "Effect",
+    "Event",
+    "Workflow",
+    "Accept",
+    "Decision",
+    "Reject",
+    "Timer",
+    "accept",
+    "reject",
+    # Sending commands
+    "AsyncClient",
+    "Client",
+    "connect",
+    "connect_async",
+    "Accepted",
+    "AlreadyCompleted",
+    "DeadLettered",
+    "Duplicate",
+    "Outcome",
+    "Rejected",
+    # Reading instances
+    "DeadLetter",
+    "Listed",
+    "Page",
+    "Record",
+    "RunState",
+    # Running workers
+    "Durability",
+    "Settings",
+    "Supervisor",
+    # Errors
+    "Conflicted",
+    "DurabilityUnavailable",
+    "HistoryError",
+    "HoldfastError",
+    "KeyRefused",
+    "NotDurable",
+    "PartitionsMismatch",
+    "PayloadTooLarge",
+    "PublishFailed",
+    "ReplyTimeout",
+    "SettingsError",
+    "SetupError",
+    "Unavailable",
+    "Undecodable",
+    "UnknownType",
+    "UsageError",
+    "WorkflowError",
+]

@@ -102,15 +102,14 @@ class RabbitPublisher:
 
     def opened(self, channel: Any) -> None:
         """Use a fresh channel: confirms on, and first of all what was not confirmed on the last one."""
-        self._channel = channel
         channel.add_on_return_callback(self._on_return)
         channel.confirm_delivery(self._on_confirm, callback=lambda _frame: self._ready(channel))
 
     def _ready(self, channel: Any) -> None:
-        if channel is self._channel:
+        """Begin to send. Not before the broker has said that it confirms: what goes out earlier has no tag."""
+        if channel.is_open:
+            self._channel = channel
             self._next_tag = 1
-            with self._room:
-                self._woken = True
             self._send()
             self._loop.later(EXPIRY_STEP_S, self._expire)
 

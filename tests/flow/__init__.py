@@ -1,0 +1,3 @@
+"""
+The command path from end to end: real servers, several worker processes, and the log as the witness.
+"""

@@ -1,0 +1,204 @@
+"""
+House: what a flow test needs around it. Settings with short times, worker processes, a client, and questions to both
+servers about what goes on.
+"""
+
+import contextlib
+import os
+import signal
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from holdfast import Client, Settings, Supervisor, connect
+from holdfast.actors import wiring
+from holdfast.runtime.ports import Member
+from tests.flow.checker import wrongs
+from tests.flow.senders import Senders, wrong_answers
+from tests.flow.shop import NextLedger, next_app
+from tests.support.processes import eventually, gone
+
+ROOT = Path(__file__).parent.parent.parent
+APP = "tests.flow.shop:app"
+NEXT_APP = "tests.flow.shop:next_app"
+
+#: Seconds that anything may take on a busy machine before a test gives up: far more than it should.
+PATIENCE_S = 40.0
+
+
+def quick(namespace: str, redis_url: str, amqp_url: str = "", **others: Any) -> Settings:
+    """
+    Return settings with times that are short, and long enough for two busy cores.
+    """
+    values: dict[str, Any] = {
+        "namespace": namespace,
+        "redis_url": redis_url,
+        # Two missed heartbeats free the queues of a process that hangs.
+        "amqp_url": f"{amqp_url}?heartbeat=2" if amqp_url else "",
+        "partitions": 6,
+        "heartbeat_ms": 100,
+        "member_ttl_ms": 1_500,
+        "lease_ms": 1_000,
+        "drain_s": 10.0,
+        "patience_s": 30.0,
+    }
+    return Settings.of(**(values | others))
+
+
+class House:
+    """
+    One namespace with its workers and a client.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.log = folder / "workers.log"
+        self.client: Client = connect(next_app, settings)
+        self._ports = wiring.open_ports(settings)
+
+    @property
+    def per_key(self) -> int:
+        """
+        How many commands to one key may be on their way at once, so that they still arrive in order.
+        """
+        return 4 if self.settings.amqp_url else 1
+
+    def close(self) -> None:
+        self.client.close()
+        self._ports.close()
+
+    # -- workers
+
+    @contextlib.contextmanager
+    def crew(self, processes: int = 2, app: str = APP, **others: Any) -> Iterator[Supervisor]:
+        """
+        Run worker processes, and go on once they share the partitions with those that run already.
+        """
+        others = {"folder": ROOT, "log_file": self.log, "settings": self.settings} | others
+        before = len(self.members())
+        with Supervisor(app, processes=processes, **others) as supervisor:
+            self.await_shared(before + processes)
+            yield supervisor
+
+    def members(self) -> list[Member]:
+        """
+        Return the living workers.
+        """
+        return self._ports.membership.living()
+
+    def owners(self) -> list[str | None]:
+        """
+        Return who serves each partition.
+        """
+        return self._ports.membership.owners("command")
+
+    def shared_by(self, count: int, *, without: Collection[str] = ()) -> bool:
+        """
+        Say whether so many workers, none of them among `without`, serve all partitions, each an even share.
+        """
+        living = {member.id for member in self.members()}
+        shares = Counter(self.owners())
+        most = -(-self.settings.partitions // count)
+        return (
+            len(living) == count
+            and not living & set(without)
+            and set(shares) <= living
+            and max(shares.values()) <= most
+        )
+
+    def await_shared(self, count: int, *, without: Collection[str] = ()) -> None:
+        """
+        Wait until so many workers share the partitions evenly.
+        """
+        eventually(lambda: self.shared_by(count, without=without), PATIENCE_S)
+
+    def strike_down(self, member: Member) -> None:
+        """
+        Kill a worker with SIGKILL, and wait until it is gone.
+        """
+        os.kill(member.pid, signal.SIGKILL)
+        eventually(lambda: gone(member.pid))
+
+    # -- the logs
+
+    def decided(self) -> int:
+        """
+        Return how many records there are in all logs.
+        """
+        count, cursor = 0, None
+        while True:
+            page = self.client.instances(NextLedger, limit=1_000, cursor=cursor)
+            count += sum(listed.seq for listed in page.instances)
+            cursor = page.cursor
+            if cursor is None:
+                return count
+
+    def await_progress(self, more: int = 100) -> None:
+        """
+        Wait until so many more commands are decided.
+        """
+        until = self.decided() + more
+        eventually(lambda: self.decided() >= until, PATIENCE_S)
+
+    def check(self, senders: Senders, *, at_least: int = 1) -> None:
+        """
+        Wait until everything that was sent is decided, and hold the logs against it.
+        """
+        senders.end()
+        keys = {key for key, _ in senders.sent}
+
+        def settled() -> bool:
+            logs = self.client.histories(NextLedger, keys)
+            return sum(len(records) for _, records in logs) >= senders.count
+
+        with contextlib.suppress(AssertionError):  # the checker has more to say about what is missing
+            eventually(settled, PATIENCE_S)
+        nothing_wrong(wrongs(senders.sent, dict(self.client.histories(NextLedger, keys))))
+        nothing_wrong(wrong_answers(senders, self.client, NextLedger))
+        assert senders.count >= at_least, "too little happened to prove anything"
+        nothing_wrong([letter.error for letter in self.client.dead_letters.list()])
+
+    def check_empty(self) -> None:
+        """
+        With all workers gone: see that nothing was left in a queue that was decided or should have been.
+        """
+        eventually(lambda: self.members() == [])
+        assert self.client.pending() == 0
+
+    def said(self) -> str:
+        """
+        Return what the workers wrote into their log.
+        """
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+@contextlib.contextmanager
+def house(settings: Settings, folder: Path) -> Iterator[House]:
+    """
+    Open a house, and remove its namespace from the servers at the end.
+    """
+    it = House(settings, folder)
+    try:
+        yield it
+        assert "Traceback" not in it.said(), "a worker met an error that nobody expected"
+    finally:
+        # Shown by pytest when the test failed.
+        print("\n".join(it.said().splitlines()[-150:]))
+        it.close()
+
+
+def nothing_wrong(found: Sequence[str]) -> None:
+    """
+    Fail with the first of what was found, if anything was.
+    """
+    assert not found, "\n".join([f"{len(found)} wrongs:", *found[:20]])
+
+
+def accounts(prefix: str, count: int) -> list[str]:
+    """
+    Return keys of a test's own.
+    """
+    return [f"{prefix}-{number}" for number in range(count)]
+
+

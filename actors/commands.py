@@ -142,7 +142,7 @@ class CommandLane:
         if result.dead:
             ports.dead_letters.add(result.dead)
         if result.refusals:
-            ports.answers.remember([(p, answer.command_id, encode(answer)) for p, answer in result.refusals])
+            ports.answers.remember([(p, name, encode(answer)) for p, name, answer in result.refusals])
         ports.journal.barrier()
         faults.reach(Point.BARRIER_PASSED)
         if result.replies:

@@ -128,13 +128,13 @@ class Steward:
             self._stopping.wait(pause)
 
     def _step(self) -> None:
-        living = [
-            member for member in self._membership.beat(self._member, self._ttl_ms) if not self._buried(member)
-        ]
-        now = time.monotonic()
-        if now - self._last_beat > self._ttl_ms / 1000:
+        began = time.monotonic()
+        beaten = self._membership.beat(self._member, self._ttl_ms)
+        # From before the last one to after this one: Redis may have heard it at any moment in between.
+        if time.monotonic() - self._last_beat > self._ttl_ms / 1000:
             self._doubt()
-        self._last_beat = now
+        self._last_beat = began
+        living = [member for member in beaten if not self._buried(member)]
         names = sorted(member.id for member in living if self._pool in member.pools)
         share = {p for p, name in shares(names, self._partitions).items() if name == self._member.id}
         for partition in sorted(self._serving - share):

@@ -40,18 +40,7 @@ class Reader:
 
     def state(self, workflow: Any, key: str | int, at: int | datetime | None) -> Any:
         """Return a state now, at a sequence number, or at a time; None where there was nothing yet."""
-        definition, ref = self._find(workflow, key)
-        if at is None:
-            opened = self._journal().read([ref])[0]
-            return fold_with_fallback(self._journal(), definition, opened).state if opened.seq else None
-        actor = start(definition, ref, None)
-        for record_seq, entry in self._entries(definition, ref, 0):
-            if isinstance(at, datetime):
-                if entry.at_ms > _moment(at):
-                    break
-            elif record_seq > at:
-                break
-            actor.absorb(record_seq, entry)
+        actor = self.look(workflow, key, at)
         return actor.state if actor.seq else None
 
     def history(self, workflow: Any, key: str | int, after: int, limit: int | None) -> list[Record[Any]]:
@@ -82,10 +71,20 @@ class Reader:
             self.catch_up(actor)
         return actor.state
 
-    def look(self, workflow: Any, key: str | int) -> Actor:
-        """Return the actor as it is now."""
+    def look(self, workflow: Any, key: str | int, at: int | datetime | None = None) -> Actor:
+        """Return the actor as it is now, or as it was after a record or at a time; its `seq` is 0 if it was not yet."""
         definition, ref = self._find(workflow, key)
-        return fold_with_fallback(self._journal(), definition, self._journal().read([ref])[0])
+        if at is None:
+            return fold_with_fallback(self._journal(), definition, self._journal().read([ref])[0])
+        actor = start(definition, ref, None)
+        for record_seq, entry in self._entries(definition, ref, 0):
+            if isinstance(at, datetime):
+                if entry.at_ms > _moment(at):
+                    break
+            elif record_seq > at:
+                break
+            actor.absorb(record_seq, entry)
+        return actor
 
     def wait_for_more(self, actor: Actor, timeout_s: float) -> bool:
         """Wait until the log has more than was folded."""

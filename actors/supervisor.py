@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
+from holdfast.actors import wiring
+from holdfast.actors.partitions import this_host
 from holdfast.actors.worker import ENV_APP, ENV_LANES, ENV_PRELOAD, ENV_SUPERVISOR, EXIT_CONFIG
 from holdfast.runtime.config import Settings
-from holdfast.runtime.errors import SetupError
+from holdfast.runtime.errors import HoldfastError, SetupError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,9 @@ SETTLED_S = 5.0
 PAUSE_MAX_S = 5.0
 #: How often dramatiq's threads look up when nothing comes in; bounds how long a clean stop takes.
 DRAMATIQ_IDLE_MS = 200
+#: How long a reload waits for a new worker to serve before it goes on to the next one, and how often it looks.
+SERVES_S = 30.0
+SERVES_STEP_S = 0.1
 
 
 @dataclass(slots=True)
@@ -37,6 +42,8 @@ class _Slot:
     process: subprocess.Popen[bytes] | None = None
     thread: threading.Thread | None = None
     restarts: int = 0
+    #: It was told to end, to be started anew: that is no death.
+    renewing: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -65,9 +72,11 @@ class Supervisor:
         preload: str | None = None,
     ) -> None:
         self._slots = [_Slot() for _ in range(processes)]
+        self._settings = settings
         self._folder = folder
         self._log_file = log_file
         self._stopping = threading.Event()
+        self._reload_wanted = threading.Event()
         self.failed = threading.Event()
         #: Worker threads: one a lane, and one for the ingress queue.
         self._command = [
@@ -105,10 +114,12 @@ class Supervisor:
                 target=self._look_after, args=(slot,), name=f"holdfast-supervisor-{number}", daemon=True
             )
             slot.thread.start()
+        threading.Thread(target=self._reload_when_wanted, name="holdfast-reload", daemon=True).start()
 
     def stop(self) -> None:
         """Have every worker finish what it has begun and end; wait for that."""
         self._stopping.set()
+        self._reload_wanted.set()
         for slot in self._slots:
             self._signal(slot, signal.SIGTERM)
         for slot in self._slots:
@@ -116,9 +127,12 @@ class Supervisor:
                 slot.thread.join()
 
     def reload(self) -> None:
-        """Have every worker end in good order and be started anew, one after another."""
-        for slot in self._slots:
-            self._signal(slot, signal.SIGHUP)
+        """Have the workers end in good order and be started anew, one after another; return at once.
+
+        The next one ends when the one before serves again. dramatiq's own reload is not used: it starts the
+        interpreter that PATH knows as `python`, which need not be the one of this virtual environment.
+        """
+        self._reload_wanted.set()
 
     def check(self) -> None:
         """Raise if the workers cannot run at all.
@@ -143,6 +157,35 @@ class Supervisor:
             if process is not None and process.poll() is None:
                 process.send_signal(number)
 
+    def _reload_when_wanted(self) -> None:
+        while self._reload_wanted.wait() and not self._stopping.is_set():
+            self._reload_wanted.clear()
+            for slot in self._slots:
+                self._renew(slot)
+
+    def _renew(self, slot: _Slot) -> None:
+        before = self._serving_here()
+        with slot.lock:
+            old, slot.renewing = slot.process, True
+        self._signal(slot, signal.SIGTERM)
+        until = time.monotonic() + self._settings.drain_s + SERVES_S
+        while not self._stopping.wait(SERVES_STEP_S) and time.monotonic() < until:
+            if slot.process is not old and self._serving_here() - before:
+                return
+
+    def _serving_here(self) -> set[str]:
+        """Return the members on this machine, as far as Redis can be asked."""
+        try:
+            ports = wiring.open_ports(self._settings)
+        except HoldfastError:
+            return set()
+        try:
+            return {member.id for member in ports.membership.living() if member.host == this_host()}
+        except HoldfastError:
+            return set()
+        finally:
+            ports.close()
+
     def _look_after(self, slot: _Slot) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):
@@ -153,6 +196,9 @@ class Supervisor:
             if code == EXIT_CONFIG:
                 self.failed.set()
                 return
+            if slot.renewing:
+                slot.renewing, pause = False, 0.0
+                continue
             settled = time.monotonic() - began >= SETTLED_S
             pause = 0.0 if settled else min(PAUSE_MAX_S, max(0.2, pause * 2)) if slot.restarts else 0.0
             slot.restarts += 1
@@ -164,6 +210,7 @@ class Supervisor:
             with slot.lock:
                 if self._stopping.is_set():
                     return 0
+                slot.renewing = False
                 # A session of its own: a Ctrl-C in the terminal reaches the supervisor alone, which passes it on once.
                 slot.process = subprocess.Popen(
                     self._command,

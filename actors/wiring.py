@@ -18,7 +18,7 @@ from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.partitions import Holder, Steward, this_host
 from holdfast.actors.pool import Lane, PoolBroker
 from holdfast.brokers import durability, redis_namespace
-from holdfast.brokers.embedded import EmbeddedRedis, EmbeddedUnavailable
+from holdfast.brokers.embedded import EmbeddedRedis, EmbeddedUnavailable, holds_data, server_exists
 from holdfast.brokers.memory import (
     MemoryAnswers,
     MemoryDeadLetters,
@@ -84,6 +84,9 @@ def ground(settings: Settings) -> tuple[Settings, EmbeddedRedis | None]:
     """Return settings with a server in them: where none is named, a private one is started or joined.
 
     Where no Redis server can be had at all, everything is kept in memory, and a warning says so.
+
+    Raises:
+        EmbeddedUnavailable: One can be had but not run in the folder, or the folder has data that it could not read.
     """
     if not settings.embedded:
         return settings, None
@@ -91,6 +94,8 @@ def ground(settings: Settings) -> tuple[Settings, EmbeddedRedis | None]:
     try:
         url = server.start()
     except EmbeddedUnavailable as error:
+        if server_exists() or holds_data(settings.data_dir):
+            raise
         warnings.warn(
             f"{error} Until then everything is kept in memory: nothing will survive this process.",
             stacklevel=2,

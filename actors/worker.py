@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 
 import dramatiq
 
@@ -22,6 +23,7 @@ from holdfast.actors.partitions import process_lives
 from holdfast.actors.wiring import command_broker
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Settings
+from holdfast.runtime.dead_letter import sentence_of
 from holdfast.runtime.errors import HoldfastError, SetupError, UsageError
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,11 @@ def load_app(path: str) -> App:
         else:
             message = f"the module {module_name!r} cannot be imported: {error}"
         raise UsageError(message) from error
+    except HoldfastError:
+        raise
+    except Exception as error:
+        message = f"the module {module_name!r} cannot be imported: {sentence_of(error)}{_place_of(error)}"
+        raise UsageError(message) from error
     found = getattr(module, name, None)
     if not isinstance(found, App):
         apps = sorted(n for n, value in vars(module).items() if isinstance(value, App))
@@ -66,6 +73,14 @@ def load_app(path: str) -> App:
         message = f"{name!r} in {module_name} is {what}, not an App; {hint}"
         raise UsageError(message)
     return found
+
+
+def _place_of(error: Exception) -> str:
+    """Return where an error was raised, as far as it is known."""
+    if isinstance(error, SyntaxError):
+        return ""  # it says so itself
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def boot() -> None:
@@ -100,9 +115,8 @@ def _watch_parents() -> None:
         while not ended.wait(PARENT_STEP_S):
             if os.getppid() != master or (supervisor and not process_lives(supervisor)):
                 log.warning("stopping: the process that looks after this one is gone")
-                os.kill(os.getpid(), signal.SIGTERM)
-                if os.getppid() == master:
-                    os.kill(master, signal.SIGTERM)
+                # One signal, not two: the master passes it on, and at the second one dramatiq kills without draining.
+                os.kill(master if os.getppid() == master else os.getpid(), signal.SIGTERM)
                 return
 
     threading.Thread(target=watch, name="holdfast-parents", daemon=True).start()

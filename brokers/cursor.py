@@ -18,7 +18,7 @@ def decode_cursor(cursor: str) -> tuple[int, str]:
         UsageError: It is no cursor.
     """
     try:
-        score, _, member = base64.urlsafe_b64decode(cursor.encode()).decode().partition(":")
+        score, member = base64.urlsafe_b64decode(cursor.encode()).decode().split(":", 1)
         return int(score), member
     except (ValueError, binascii.Error):
         message = f"{cursor[:60]!r} is no cursor; use the one that the page before gave"

@@ -121,6 +121,24 @@ def find_server(oldest: tuple[int, ...] = OLDEST) -> Binary:
     )
 
 
+def server_exists() -> bool:
+    """
+    Say whether there is a server program to be found.
+    """
+    try:
+        find_server()
+    except EmbeddedUnavailable:
+        return False
+    return True
+
+
+def holds_data(folder: Path) -> bool:
+    """
+    Say whether a private server has kept data in this folder.
+    """
+    return any((folder / name).exists() for name in ("appendonlydir", "appendonly.aof"))
+
+
 def _candidates() -> Iterator[Path]:
     for name in ("redis-server", "valkey-server"):
         found = shutil.which(name)

@@ -15,6 +15,7 @@ from datetime import datetime
 from holdfast.brokers.cursor import decode_cursor, encode_cursor
 from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
 from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.errors import PublishFailed
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import (
@@ -66,6 +67,7 @@ class MemoryServer:
         self.dead: dict[str, DeadLetter] = {}
         self.members: dict[str, tuple[Member, int]] = {}
         self.owners: dict[tuple[str, int], str] = {}
+        self.published = 0
         self.queues: dict[int, deque[Delivery]] = {p: deque() for p in range(partitions)}
         self.consumers: dict[int, MemoryConsumer] = {}
 
@@ -104,7 +106,10 @@ class MemoryJournal:
     def read(self, refs: Sequence[Ref], *, snapshots: bool = True) -> list[Opened]:
         """Return each instance as it is."""
         with self._server.changed:
-            return [self._opened(ref, 0, snapshots=snapshots) for ref in refs]
+            return [
+                self._opened(ref, NO_LEASE if ref in self._server.instances else 0, snapshots=snapshots)
+                for ref in refs
+            ]
 
     def _opened(self, ref: Ref, token: int, *, snapshots: bool) -> Opened:
         instance = self._server.instances.get(ref) or _Instance()
@@ -128,6 +133,8 @@ class MemoryJournal:
             return Fenced(instance.token)
         if instance.seq != commit.seq or instance.head != commit.head:
             return Conflict(instance.seq)
+        if claims and commit.token == 0 and instance.seq:
+            return Fenced(instance.token)
         if not commit.entries:
             return Committed(commit.token)
         if instance.seq == 0:
@@ -147,7 +154,8 @@ class MemoryJournal:
         for name in commit.cancels:
             timers.pop(name, None)
         for timer in commit.timers:
-            timers[timer.name] = (timer.due_ms or now + timer.delay_ms, timer)
+            due_ms = timer.due_ms or now + timer.delay_ms
+            timers[timer.name] = (due_ms, TimerEntry(timer.name, timer.envelope, 0, due_ms))
         return Committed(instance.token if claims else commit.token)
 
     def snapshot(self, snapshots: Sequence[tuple[Ref, Snapshot]]) -> None:
@@ -224,8 +232,11 @@ class MemoryAnswers:
                 future.set_result(answer)
 
     def expect(self, address: str) -> Future[bytes]:
-        """Return a future that the answer to this address ends."""
-        return self._server.mail.setdefault(address, Future())
+        """Return a future that the answer to this address ends, and nobody can cancel."""
+        future = self._server.mail.setdefault(address, Future())
+        if not future.running():
+            future.set_running_or_notify_cancel()
+        return future
 
     def forget(self, address: str) -> None:
         """Stop expecting an answer."""
@@ -370,7 +381,8 @@ class MemoryMembership:
         """Take a partition that nobody alive serves."""
         with self._server.changed:
             owner = self._server.owners.get((pool, partition))
-            if owner is not None and owner != member_id and owner in living:
+            alive = {*living, *(member.id for member in self.living())}
+            if owner is not None and owner != member_id and owner in alive:
                 return False
             self._server.owners[pool, partition] = member_id
             return True
@@ -394,18 +406,25 @@ class MemoryPublisher:
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
+        self._closed = False
 
     def publish(self, partition: int, body: bytes) -> Future[None]:
-        """Put a message into a queue; it is confirmed at once."""
+        """Put a message into a queue; it is confirmed at once. Its tag is its place among all that were published."""
         with self._server.changed:
-            self._server.queues[partition].append(Delivery(partition, body, 0, None))
+            if self._closed:
+                message = "the publisher is closed"
+                raise PublishFailed(message)
+            self._server.published += 1
+            self._server.queues[partition].append(Delivery(partition, body, 0, self._server.published))
             self._server.changed.notify_all()
         done: Future[None] = Future()
         done.set_result(None)
         return done
 
     def close(self) -> None:
-        """Do nothing: nothing is on its way."""
+        """Take nothing more; nothing is on its way."""
+        with self._server.changed:
+            self._closed = True
 
 
 class MemoryConsumer:
@@ -456,12 +475,20 @@ class MemoryConsumer:
                     self._let_go(partition)
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Put messages back to the front."""
+        """Put messages back to where they were."""
         with self._server.changed:
-            for delivery in reversed(deliveries):
-                again = Delivery(delivery.partition, delivery.body, delivery.redeliveries + 1, None)
-                self._server.queues[delivery.partition].appendleft(again)
+            self._put_back(deliveries)
         self.ack(deliveries)
+
+    def _put_back(self, deliveries: Sequence[Delivery]) -> None:
+        queues = self._server.queues
+        for partition in {delivery.partition for delivery in deliveries}:
+            again = [
+                Delivery(partition, one.body, one.redeliveries + 1, one.tag)
+                for one in deliveries
+                if one.partition == partition
+            ]
+            queues[partition] = deque(sorted([*again, *queues[partition]], key=lambda one: one.tag))
 
     def outstanding(self, partition: int) -> int:
         """Return how many messages are taken and not done."""
@@ -470,14 +497,13 @@ class MemoryConsumer:
     def _let_go(self, partition: int) -> None:
         if not self._taken.get(partition) and self._server.consumers.get(partition) is self:
             del self._server.consumers[partition]
+            self._server.changed.notify_all()
 
     def close(self) -> None:
         """Put everything back that is not acknowledged."""
         with self._server.changed:
-            for partition, taken in self._taken.items():
-                for delivery in reversed(taken):
-                    again = Delivery(partition, delivery.body, delivery.redeliveries + 1, None)
-                    self._server.queues[partition].appendleft(again)
+            for taken in self._taken.values():
+                self._put_back(taken)
             self._taken.clear()
             self._assigned.clear()
             for partition in [p for p, consumer in self._server.consumers.items() if consumer is self]:

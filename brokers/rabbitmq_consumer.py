@@ -15,6 +15,7 @@ Order and care, in three rules:
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter, deque
@@ -56,6 +57,7 @@ class RabbitConsumer:
         self._counts: Counter[int] = Counter()
         #: Distinguishes the channels that came after one another: a tag means nothing on the next.
         self._generation = 0
+        self._tags = itertools.count(1)
         self._last_taken = 0
         self._channel: Any = None
         self._loop = RabbitLoop(settings, self, purpose)
@@ -171,7 +173,10 @@ class RabbitConsumer:
             if not self._grow(partition, prefetch, delivery):
                 self._hand_on(delivery)
 
-        tag = channel.basic_consume(self._queue_of(partition), on_message)
+        # When the channel dies, a quorum queue takes back what its subscriptions hold one after the other in the order
+        # of their tags; so a later subscription must have a later tag.
+        tag = f"{partition}.{next(self._tags):012d}"
+        channel.basic_consume(self._queue_of(partition), on_message, consumer_tag=tag)
         self._subscribed[partition] = (tag, prefetch)
 
     def _hand_on(self, delivery: Delivery) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -110,6 +111,9 @@ class RedisMailbox:
         self._start(timeout_s)
         with self._lock:
             future = self._expected.setdefault(command_id, Future())
+            if not future.running():
+                # From now on it cannot be cancelled: the listener must be able to end it.
+                future.set_running_or_notify_cancel()
         return f"{self._client_id}/{command_id}", future
 
     def forget(self, command_id: str) -> None:
@@ -145,7 +149,7 @@ class RedisMailbox:
         pubsub.subscribe(self._channel)
         while not self._closing.is_set():
             message = pubsub.get_message(timeout=LISTEN_STEP_S)
-            if message is None:
+            if message is None or self._closing.is_set():
                 continue
             if message["type"] == "subscribe":
                 self._listening.set()
@@ -162,4 +166,10 @@ class RedisMailbox:
         """Stop listening."""
         self._closing.set()
         if self._thread is not None and self._thread is not threading.current_thread():
+            self._wake()
             self._thread.join(LISTEN_STEP_S * 3)
+
+    def _wake(self) -> None:
+        """Send the listener something to look up for; without a server it looks up by itself."""
+        with suppress(redis.exceptions.RedisError, OSError), RedisLink(self._settings) as link:
+            link.client.publish(self._channel, b"")

@@ -41,7 +41,10 @@ class RedisDirectory:
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
-        """Return instances, the latest changed first. One that changes meanwhile may be listed again, never left out."""
+        """Return instances, the latest changed first.
+
+        One that changes between two pages moves to the front: it is listed again, or only by the next listing.
+        """
         low: int | str = to_ms(since) if since else "-inf"
         high: int | str = to_ms(until) if until else "+inf"
         before: tuple[int, bytes] | None = None

@@ -64,26 +64,35 @@ class RedisJournal:
         chunks = _chunks(refs)
         calls = []
         for chunk in chunks:
-            keys = [self._keys.serving(chunk[0].partition)]
-            for ref in chunk:
+            keys = [self._keys.serving(refs[chunk[0]].partition)]
+            for index in chunk:
+                ref = refs[index]
                 keys += (self._keys.actor(ref), self._keys.snap(ref), self._keys.log(ref))
             args = (owner, self._lease_ms, ENTRIES_PER_CALL, "1" if take else "0", "1" if snapshots else "0")
             calls.append(Call(Script.OPEN, keys, args))
-        found: dict[Ref, Opened | Held] = {}
+        replies = self._run(chunks, calls)
+        return [self._opened(ref, replies[index], leased=take) for index, ref in enumerate(refs)]
+
+    def _run(self, chunks: Sequence[Sequence[int]], calls: Sequence[Call]) -> dict[int, Any]:
+        """Make one call for each chunk, and return the replies by the positions that the chunks name."""
+        found: dict[int, Any] = {}
         for chunk, replies in zip(chunks, scripts.run(self._link, calls), strict=True):
-            for ref, reply in zip(chunk, replies, strict=True):
-                found[ref] = self._opened(ref, reply, leased=take)
-        return [found[ref] for ref in refs]
+            found.update(zip(chunk, replies, strict=True))
+        return found
 
     def _opened(self, ref: Ref, reply: list[Any], *, leased: bool) -> Opened | Held:
         if reply[0] == b"absent":
-            return Opened(ref, 0, "", 0, RunState.RUNNING, None, ())
+            return Opened(ref, 0, "", 0, RunState.RUNNING, None, [])
         if reply[0] == b"held":
             return Held(ref, reply[1].decode(), int(reply[2]))
         _, seq, head, token, run_state, snapshot, first, *tail = reply
         entries = list(enumerate(tail, int(first.partition(b"-")[0]))) if tail else []
-        while len(entries) and len(entries) % ENTRIES_PER_CALL == 0 and entries[-1][0] < int(seq):
-            entries += self.entries(ref, entries[-1][0], ENTRIES_PER_CALL)
+        # The rest of a long tail is read up to where the log was: others may be writing to it.
+        while entries and (missing := int(seq) - entries[-1][0]) > 0:
+            more = self.entries(ref, entries[-1][0], min(missing, ENTRIES_PER_CALL))
+            if not more:
+                break  # the log ends before its instance; whoever folds it says so
+            entries += more
         return Opened(
             ref,
             int(seq),
@@ -96,14 +105,12 @@ class RedisJournal:
 
     def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
         """Write commits; see commit.lua."""
-        by_ref = {commit.ref: commit for commit in commits}
         chunks = _chunks([commit.ref for commit in commits])
-        calls = [self._commit_call([by_ref[ref] for ref in chunk], owner) for chunk in chunks]
-        found: dict[Ref, CommitResult] = {}
-        for chunk, replies in zip(chunks, scripts.run(self._link, calls), strict=True):
-            for ref, (status, number) in zip(chunk, replies, strict=True):
-                found[ref] = _RESULTS[status](int(number))
-        return [found[commit.ref] for commit in commits]
+        calls = [self._commit_call([commits[index] for index in chunk], owner) for chunk in chunks]
+        replies = self._run(chunks, calls)
+        return [
+            _RESULTS[status](int(number)) for status, number in map(replies.__getitem__, range(len(commits)))
+        ]
 
     def _commit_call(self, commits: list[Commit], owner: str) -> Call:
         partition = commits[0].ref.partition
@@ -143,17 +150,15 @@ class RedisJournal:
 
     def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
         """Give up leases; see release.lua."""
-        tokens = dict(refs)
         calls = [
             Call(
                 Script.RELEASE,
-                [self._keys.actor(ref) for ref in chunk],
-                (owner, *(tokens[ref] for ref in chunk)),
+                [self._keys.actor(refs[index][0]) for index in chunk],
+                (owner, *(refs[index][1] for index in chunk)),
             )
-            for chunk in _chunks([ref for ref, token in refs if token > 0])
+            for chunk in _chunks([ref for ref, _ in refs])
         ]
-        if calls:
-            scripts.run(self._link, calls)
+        scripts.run(self._link, calls)
 
     def entries(self, ref: Ref, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return a stretch of the log."""
@@ -236,11 +241,11 @@ def _commit_one(commit: Commit, blobs: list[bytes]) -> CommitOne:
     )
 
 
-def _chunks(refs: Sequence[Ref]) -> list[list[Ref]]:
-    """Return refs by partition, in pieces that one script call may take."""
-    by_partition: dict[int, list[Ref]] = defaultdict(list)
-    for ref in refs:
-        by_partition[ref.partition].append(ref)
+def _chunks(refs: Sequence[Ref]) -> list[list[int]]:
+    """Return the positions of refs by partition and in order, in pieces that one script call may take."""
+    by_partition: dict[int, list[int]] = defaultdict(list)
+    for index, ref in enumerate(refs):
+        by_partition[ref.partition].append(index)
     return [
         found[start : start + INSTANCES_PER_CALL]
         for found in by_partition.values()

@@ -53,9 +53,20 @@ class RedisMembership:
         scripts.run(self._link, calls)
 
     def claim(self, partition: int, pool: str, member_id: str, living: Sequence[str]) -> bool:
-        """Become the one who serves a partition; see claim.lua."""
-        call = Call(Script.CLAIM, (self._keys.serving(partition),), (pool, member_id, *living))
-        return bool(scripts.run(self._link, [call])[0])
+        """Become the one who serves a partition; see claim.lua.
+
+        Whoever serves it already may have come to life since the caller learned who lives. So only the newest list
+        says that he is dead, and then the partition is taken from him and from nobody else.
+        """
+        holder = self._claim(partition, pool, member_id, "")
+        if holder != member_id and holder not in living and holder not in {one.id for one in self.living()}:
+            holder = self._claim(partition, pool, member_id, holder)
+        return holder == member_id
+
+    def _claim(self, partition: int, pool: str, member_id: str, former: str) -> str:
+        call = Call(Script.CLAIM, (self._keys.serving(partition),), (pool, member_id, former))
+        holder: bytes = scripts.run(self._link, [call])[0]
+        return holder.decode()
 
     def yield_(self, partition: int, pool: str, member_id: str) -> None:
         """Stop serving a partition; see yield.lua."""

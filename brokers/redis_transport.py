@@ -6,20 +6,24 @@ pending, in order, and then reads new entries. What is acknowledged is deleted.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import redis
 
-from holdfast.brokers.durability import Barrier
+from holdfast.brokers.durability import barrier
 from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink, unavailable
 from holdfast.runtime.config import Settings
-from holdfast.runtime.errors import HoldfastError, PublishFailed
+from holdfast.runtime.errors import HoldfastError, PublishFailed, Unavailable
 from holdfast.runtime.ports import Delivery
+
+log = logging.getLogger(__name__)
 
 GROUP = "holdfast"
 #: Messages that one round trip publishes.
@@ -28,8 +32,13 @@ PUBLISH_MAX = 500
 PUBLISH_QUEUE_MAX = 10_000
 #: How long one blocking read lasts at most: a new assignment is seen after it.
 READ_STEP_S = 0.25
-#: Pending entries taken over at a time.
+#: Pending entries taken over at a time, and how many of those that were handed out oftener than once.
 TAKEOVER_MAX = 100
+CAREFUL = 16
+#: How often it is looked whether what was taken over is acknowledged, so that the next may be.
+TAKEOVER_STEP_S = 0.02
+#: Before every entry.
+START = b"0"
 
 
 class RedisTransport:
@@ -58,28 +67,42 @@ class RedisPublisher:
     def __init__(self, settings: Settings) -> None:
         self._link = RedisLink(settings)
         self._keys = Keys(settings.namespace)
-        self._barrier = Barrier(settings, self._link, waitaof=False) if settings.durability.replicas else None
+        # What is confirmed must be as safe as what is committed; the levels below give that without a wait.
+        waits = settings.durability.level in ("fsync", "replicated")
+        try:
+            self._barrier = barrier(settings, self._link) if waits else None
+        except HoldfastError:
+            self._link.close()
+            raise
         self._waiting: queue.Queue[tuple[int, bytes, Future[None]] | None] = queue.Queue(PUBLISH_QUEUE_MAX)
+        self._closing = threading.Lock()
         self._closed = False
+        #: Why nothing more is sent: the server was away while the publisher was closing.
+        self._given_up: HoldfastError | None = None
         self._thread = threading.Thread(target=self._run, name="holdfast-publish", daemon=True)
         self._thread.start()
 
     def publish(self, partition: int, body: bytes) -> Future[None]:
-        """Send a message; it is confirmed when Redis has it (and, where so configured, its replicas)."""
-        if self._closed:
-            message = "the publisher is closed"
-            raise PublishFailed(message)
+        """Send a message; it is confirmed when Redis has it (and, where so configured, its disk or replicas)."""
         future: Future[None] = Future()
-        self._waiting.put((partition, body, future))
+        # From now on it cannot be cancelled: the message is on its way.
+        future.set_running_or_notify_cancel()
+        with self._closing:
+            if self._closed:
+                message = "the publisher is closed"
+                raise PublishFailed(message)
+            self._waiting.put((partition, body, future))
         return future
 
     def close(self) -> None:
-        """Publish what has gathered, and stop."""
-        if not self._closed:
+        """Publish what has gathered, and stop. Where the server does not answer the rest fails with the first."""
+        with self._closing:
+            if self._closed:
+                return
             self._closed = True
             self._waiting.put(None)
-            self._thread.join()
-            self._link.close()
+        self._thread.join()
+        self._link.close()
 
     def _run(self) -> None:
         while True:
@@ -96,7 +119,10 @@ class RedisPublisher:
                 return
 
     def _publish(self, messages: Sequence[tuple[int, bytes, Future[None]]]) -> None:
+        replies: list[Any]
         try:
+            if self._given_up is not None:
+                raise self._given_up
             with unavailable(self._link):
                 pipe = self._link.client.pipeline(transaction=False)
                 for partition, body, _ in messages:
@@ -105,6 +131,8 @@ class RedisPublisher:
             if self._barrier is not None:
                 self._barrier.take()
         except HoldfastError as error:
+            if self._closed:
+                self._given_up = error
             replies = [error] * len(messages)
         for (_, _, future), reply in zip(messages, replies, strict=True):
             if isinstance(reply, Exception):
@@ -114,33 +142,49 @@ class RedisPublisher:
 
 
 class RedisConsumer:
-    """Reads the partitions that it is given. `take` belongs to one thread; the rest may be called from others."""
+    """Reads the partitions that it is given. `take` belongs to one thread; the rest may be called from others.
+
+    What was handed out and not acknowledged is pending in the group. A partition is taken over before anything new is
+    read of it: when it was just assigned, and when the answer to a read was lost, since what was in it is pending too.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._read_link = RedisLink(settings)
         self._ack_link = RedisLink(settings)
         self._keys = Keys(settings.namespace)
+        #: As many as this may be taken of a partition and not be done with; then no more is read of it.
+        self._prefetch = max(settings.prefetch, settings.batch_max)
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._ack_lock = threading.Lock()
+        #: What is done with and could not be acknowledged yet.
+        self._done: list[Delivery] = []
+        self._closed = False
         self._assigned: set[int] = set()
-        #: Partitions whose predecessor's pending entries are not yet all taken over, and up to where they are.
+        #: Partitions whose pending entries are not yet all taken over, and up to where they are.
         self._takeovers: dict[int, bytes] = {}
         self._outstanding: dict[int, set[bytes]] = {}
+        #: What was read beyond the limit of a call, for the next one.
+        self._kept: list[Delivery] = []
+        #: Partitions that are being read from: what comes of it is ours, even if they are revoked meanwhile.
+        self._reading: frozenset[int] = frozenset()
 
     def assign(self, partition: int) -> None:
         """Begin to take from a partition: first what its former reader left pending."""
         with self._ack_lock, unavailable(self._ack_link):
-            try:
-                self._ack_link.client.xgroup_create(self._keys.commands(partition), GROUP, "0", mkstream=True)
-            except redis.exceptions.ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
+            self._make_group(self._ack_link, partition)
         with self._lock:
             self._assigned.add(partition)
-            self._takeovers[partition] = b"0"
-            self._outstanding[partition] = set()
+            self._takeovers[partition] = START
+            self._outstanding.setdefault(partition, set())
         self._changed.set()
+
+    def _make_group(self, link: RedisLink, partition: int) -> None:
+        try:
+            link.client.xgroup_create(self._keys.commands(partition), GROUP, "0", mkstream=True)
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
 
     def revoke(self, partition: int) -> None:
         """Stop reading a partition."""
@@ -150,95 +194,161 @@ class RedisConsumer:
 
     def take(self, limit: int, timeout_s: float) -> list[Delivery]:
         """Return what has arrived; what a predecessor left comes before what is new."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            taken = self._step(limit, max(0.0, deadline - time.monotonic()))
+            if taken or time.monotonic() >= deadline:
+                return taken
+
+    def _step(self, limit: int, left_s: float) -> list[Delivery]:
+        if self._done:
+            with self._ack_lock:
+                self._settle()
         with self._lock:
+            if self._kept:
+                taken, self._kept = self._kept[:limit], self._kept[limit:]
+                return taken
+            self._reading = frozenset(self._assigned)
             takeovers = dict(self._takeovers)
-            ready = sorted(self._assigned - takeovers.keys())
+            full = {p for p, ids in self._outstanding.items() if len(ids) >= self._prefetch}
+            ready = sorted(self._reading - takeovers.keys() - full)
+        try:
+            with unavailable(self._read_link):
+                return self._taken_over(takeovers, limit) or self._read(ready, limit, left_s, bool(takeovers))
+        except HoldfastError:
+            self._doubt()
+            raise
+        finally:
+            with self._lock:
+                self._reading = frozenset()
+
+    def _doubt(self) -> None:
+        """Take every partition over anew: what was in an answer that did not come is pending, and in nobody's hands."""
+        with self._lock:
+            self._takeovers = {p: self._takeovers.get(p, START) for p in self._assigned}
+
+    def _taken_over(self, takeovers: dict[int, bytes], limit: int) -> list[Delivery]:
         taken: list[Delivery] = []
         for partition, start in takeovers.items():
-            taken += self._take_over(partition, start, min(limit - len(taken), TAKEOVER_MAX))
-            if len(taken) >= limit:
-                return taken
-        if taken:
-            return taken
-        if takeovers or not ready:
-            # Either nothing is ours, or what is left over waits for the one before it to be acknowledged.
-            self._changed.wait(min(timeout_s, READ_STEP_S) if not ready else 0)
-            self._changed.clear()
-        if not ready:
-            return []
-        step_ms = max(1, int(min(timeout_s, READ_STEP_S) * 1000))
-        with unavailable(self._read_link):
-            streams: Any = {self._keys.commands(partition): ">" for partition in ready}
-            share = max(1, limit // len(ready))
-            found: Any = self._read_link.client.xreadgroup(GROUP, GROUP, streams, count=share, block=step_ms)
-        by_key = {self._keys.commands(partition).encode(): partition for partition in ready}
-        for key, entries in found or ():
-            taken += [self._delivery(by_key[key], id_, fields, 0) for id_, fields in entries]
+            if len(taken) < limit:
+                taken += self._take_over(partition, start, min(limit - len(taken), TAKEOVER_MAX))
         return taken
 
     def _take_over(self, partition: int, start: bytes, limit: int) -> list[Delivery]:
         """Return pending entries with the count of their hand-outs; small batches, alone at last."""
-        key = self._keys.commands(partition)
-        with unavailable(self._read_link):
-            client = self._read_link.client
-            pending: Any = client.xpending_range(
-                key, GROUP, "(" + start.decode() if start != b"0" else "-", "+", limit
-            )
-            if not pending:
-                with self._lock:
-                    self._takeovers.pop(partition, None)
+        key, client = self._keys.commands(partition), self._read_link.client
+        low = "-" if start == START else f"({start.decode()}"
+        try:
+            found: Any = client.xpending_range(key, GROUP, low, "+", limit)
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            found = []  # the server came back without its data
+            self._make_group(self._read_link, partition)
+        with self._lock:
+            ours = set(self._outstanding.get(partition, ()))
+            if not found:
+                self._takeovers.pop(partition, None)
                 return []
-            worst = max(int(entry["times_delivered"]) for entry in pending)
-            if worst > 1 and self._outstanding.get(partition):
-                return []
-            pending = pending[: 1 if worst > 2 else 16 if worst > 1 else limit]
-            ids = [entry["message_id"] for entry in pending]
-            claimed: Any = client.xclaim(key, GROUP, GROUP, 0, ids)
+        pending = [entry for entry in found if entry["message_id"] not in ours]
+        worst = max((int(entry["times_delivered"]) for entry in pending), default=0)
+        if worst > 1 and ours:
+            return []
+        pending = pending[: 1 if worst > 2 else CAREFUL if worst > 1 else limit]
+        ids = [entry["message_id"] for entry in pending]
+        claimed: Any = client.xclaim(key, GROUP, GROUP, 0, ids) if ids else []
         counts = {entry["message_id"]: int(entry["times_delivered"]) for entry in pending}
         with self._lock:
             if partition in self._takeovers:
-                self._takeovers[partition] = ids[-1]
-        return [self._delivery(partition, id_, fields, counts[id_]) for id_, fields in claimed if fields]
+                self._takeovers[partition] = ids[-1] if ids else found[-1]["message_id"]
+            # An entry that is pending but was deleted comes back empty, or not at all.
+            return [self._delivery(partition, id_, fields, counts[id_]) for id_, fields in claimed if fields]
+
+    def _read(self, ready: list[int], limit: int, left_s: float, waiting: bool) -> list[Delivery]:
+        """Return new entries; where a takeover waits for what it gave out, look after it soon."""
+        step_s = min(left_s, TAKEOVER_STEP_S if waiting else READ_STEP_S)
+        if not ready:
+            self._changed.wait(step_s)
+            self._changed.clear()
+            return []
+        by_key = {self._keys.commands(partition): partition for partition in ready}
+        block_ms = max(1, int(step_s * 1000)) if step_s > 0 else None
+        share = max(1, limit // len(ready))
+        try:
+            found: Any = self._read_link.client.xreadgroup(
+                GROUP, GROUP, dict.fromkeys(by_key, ">"), count=share, block=block_ms
+            )
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            self._doubt()
+            return []
+        with self._lock:
+            taken = [
+                self._delivery(by_key[key.decode()], id_, fields, 0)
+                for key, entries in found or ()
+                for id_, fields in entries
+            ]
+            self._kept = taken[limit:]
+        return taken[:limit]
 
     def _delivery(
         self, partition: int, id_: bytes, fields: dict[bytes, bytes], redeliveries: int
     ) -> Delivery:
-        with self._lock:
-            self._outstanding.setdefault(partition, set()).add(id_)
+        self._outstanding.setdefault(partition, set()).add(id_)
         return Delivery(partition, fields.get(b"m", b""), redeliveries, id_)
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge and delete."""
+        """Delete and acknowledge. What cannot be acknowledged now, since the server is away, is so when it is back."""
+        with self._ack_lock:
+            if not self._closed:
+                self._done += deliveries
+                self._settle()
+
+    def _settle(self) -> None:
+        """Acknowledge what is done with; to be called under the lock for it.
+
+        It is deleted first: what is deleted and still pending, since the server died in between, is seen to be deleted.
+        """
         by_partition: dict[int, list[bytes]] = {}
-        for delivery in deliveries:
+        for delivery in self._done:
             by_partition.setdefault(delivery.partition, []).append(delivery.tag)
-        with self._ack_lock, unavailable(self._ack_link):
-            pipe = self._ack_link.client.pipeline(transaction=False)
-            for partition, ids in by_partition.items():
-                pipe.xack(self._keys.commands(partition), GROUP, *ids)
-                pipe.xdel(self._keys.commands(partition), *ids)
-            pipe.execute()
-        with self._lock:
-            for partition, ids in by_partition.items():
-                self._outstanding.get(partition, set()).difference_update(ids)
-        self._changed.set()
+        try:
+            with unavailable(self._ack_link):
+                pipe = self._ack_link.client.pipeline(transaction=False)
+                for partition, ids in by_partition.items():
+                    pipe.xdel(self._keys.commands(partition), *ids)
+                    pipe.xack(self._keys.commands(partition), GROUP, *ids)
+                pipe.execute()
+        except Unavailable as error:
+            log.warning("acknowledgements put off", extra={"count": len(self._done), "error": str(error)})
+            return
+        done, self._done = self._done, []
+        self._let_go(done)
 
     def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Leave messages pending: the next reader takes them over."""
+        self._let_go(deliveries)
+
+    def _let_go(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:
             for delivery in deliveries:
                 self._outstanding.get(delivery.partition, set()).discard(delivery.tag)
+        self._changed.set()
 
     def outstanding(self, partition: int) -> int:
-        """Return how many entries are taken and not acknowledged."""
+        """Return how many entries are taken and not acknowledged; 1 more while the partition is being read from."""
         with self._lock:
-            return len(self._outstanding.get(partition, ()))
+            return len(self._outstanding.get(partition, ())) + (partition in self._reading)
 
     def close(self) -> None:
         """Stop; what is not acknowledged stays pending for the next reader."""
         with self._lock:
             self._assigned.clear()
             self._takeovers.clear()
+            self._kept.clear()
+        self._changed.set()
         self._read_link.close()
         with self._ack_lock:
+            self._closed = True
             self._ack_link.close()

@@ -81,39 +81,40 @@ def run(link: RedisLink, calls: Sequence[Call]) -> list[Any]:
     """Run scripts in one round trip and return their replies.
 
     A server that does not know a script (a new one, or one that was restarted) is given all of them, and only the
-    calls that it refused are made again: a script that did run is never run twice.
+    calls that it refused are made again, with their source: a script that did run is never run twice.
 
     Raises:
         Unavailable: The server did not answer, or refused a call.
     """
-    replies = _pipeline(link, calls)
-    unknown = [
-        index for index, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)
-    ]
-    if unknown:
-        with unavailable(link):
-            pipe = link.client.pipeline(transaction=False)
-            for script in Script:
-                pipe.script_load(script.source)
-            pipe.execute()
-        again = _pipeline(link, [calls[index] for index in unknown])
-        for index, reply in zip(unknown, again, strict=True):
-            replies[index] = reply
     with unavailable(link):
+        replies = _known(link, calls)
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
+        if unknown:
+            again = _unknown(link, [calls[index] for index in unknown])
+            for index, reply in zip(unknown, again, strict=True):
+                replies[index] = reply
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
     return replies
 
 
-def _pipeline(link: RedisLink, calls: Sequence[Call]) -> list[Any]:
-    with unavailable(link):
-        if len(calls) == 1:
-            return [_single(link, calls[0])]
-        pipe = link.client.pipeline(transaction=False)
-        for script, keys, args in calls:
-            pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
-        return pipe.execute(raise_on_error=False)
+def _known(link: RedisLink, calls: Sequence[Call]) -> list[Any]:
+    if len(calls) == 1:
+        return [_single(link, calls[0])]
+    pipe = link.client.pipeline(transaction=False)
+    for script, keys, args in calls:
+        pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    return pipe.execute(raise_on_error=False)
+
+
+def _unknown(link: RedisLink, calls: Sequence[Call]) -> list[Any]:
+    pipe = link.client.pipeline(transaction=False)
+    for script in Script:
+        pipe.script_load(script.source)
+    for script, keys, args in calls:
+        pipe.execute_command("EVAL", script.source, len(keys), *keys, *args)
+    return pipe.execute(raise_on_error=False)[len(Script) :]
 
 
 def _single(link: RedisLink, call: Call) -> Any:

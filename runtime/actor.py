@@ -5,12 +5,14 @@ An actor changes only when a plan of it was committed. Everything before that ha
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
+from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import encode
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import HistoryError
@@ -21,8 +23,10 @@ from holdfast.runtime.record import Entry, Snapshot
 
 #: How many handled command ids an instance remembers at least ...
 HANDLED_MIN = 1_000
-#: ... and for how long it remembers more than that: longer than any broker or caller retries.
+#: ... for how long it remembers more than that: longer than any broker or caller retries ...
 HANDLED_MS = 24 * 60 * 60 * 1000
+#: ... and how many at the most: an instance that takes a thousand commands a second must not fill the memory.
+HANDLED_MAX = 100_000
 
 
 class Handled(NamedTuple):
@@ -46,7 +50,7 @@ class Actor:
     #: When the last record was made, in milliseconds since 1970: time never goes back within a log.
     at_ms: int = 0
     #: The remembered command ids, oldest first.
-    handled: dict[str, Handled] = field(default_factory=dict)
+    handled: OrderedDict[str, Handled] = field(default_factory=OrderedDict)
     snapshot_seq: int = 0
 
     def absorb(self, seq: int, entry: Entry[Any]) -> None:
@@ -79,9 +83,10 @@ class Actor:
         self.handled[command_id] = handled
         while len(self.handled) > HANDLED_MIN:
             oldest = next(iter(self.handled))
-            if handled.at_ms - self.handled[oldest].at_ms < HANDLED_MS:
+            fresh = handled.at_ms - self.handled[oldest].at_ms < HANDLED_MS
+            if fresh and len(self.handled) <= HANDLED_MAX:
                 break
-            del self.handled[oldest]
+            self.handled.popitem(last=False)
 
     def snapshot(self) -> Snapshot:
         """Return the actor as a snapshot."""
@@ -125,9 +130,9 @@ def start(definition: Definition, ref: Ref, snapshot: Snapshot | None) -> Actor:
         raise UnusableSnapshot(str(ref))
     try:
         state = definition.state_decoder.decode(snapshot.state)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnusableSnapshot(str(ref)) from error
-    handled = {id_: Handled(seq, at_ms) for id_, seq, at_ms in snapshot.handled}
+    handled = OrderedDict((id_, Handled(seq, at_ms)) for id_, seq, at_ms in snapshot.handled)
     at_ms = snapshot.handled[-1][2] if snapshot.handled else 0
     actor = Actor(ref, definition, state, snapshot.seq, snapshot.head, at_ms=at_ms, handled=handled)
     actor.snapshot_seq = snapshot.seq
@@ -140,4 +145,4 @@ class UnusableSnapshot(Exception):
 
 def clock_ms(now: datetime, actor: Actor) -> int:
     """Return the time for the actor's next record: now, but never before its last one."""
-    return max(int(now.timestamp() * 1000), actor.at_ms)
+    return max(to_ms(now), actor.at_ms)

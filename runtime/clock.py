@@ -4,6 +4,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
 
 class Clock(Protocol):
     """Tells the time; proved by tests/unit/test_clock.py."""
@@ -40,13 +43,26 @@ class ManualClock:
 
 
 def to_ms(moment: datetime) -> int:
-    """Return a time as whole milliseconds since 1970, the form in which records keep it."""
-    return int(moment.timestamp() * 1000)
+    """Return a time as whole milliseconds since 1970, the form in which records keep it.
+
+    It is worked out in whole numbers: a float would lose a millisecond of some times that came from one.
+    """
+    return (moment - _EPOCH) // _MS
 
 
 def from_ms(ms: int) -> datetime:
     """Return the time of so many milliseconds since 1970, in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def to_ms_up(moment: datetime) -> int:
+    """Return the first whole millisecond since 1970 at or after a time: what is due then is never early."""
+    return span_ms_up(moment - _EPOCH)
+
+
+def span_ms_up(span: timedelta) -> int:
+    """Return a length of time in whole milliseconds, rounded up."""
+    return -(-span // _MS)
 
 
 def monotonic() -> float:

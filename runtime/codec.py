@@ -7,6 +7,8 @@ upcaster may turn the plain values of an old message into messages of today.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -66,13 +68,14 @@ class MessageCodec(Generic[M]):
     """Encodes and decodes one union of message classes."""
 
     def __init__(
-        self, owner: str, union: Any, classes: tuple[type[msgspec.Struct], ...], upcasters: Mapping[str, Any]
+        self, owner: str, classes: tuple[type[msgspec.Struct], ...], upcasters: Mapping[str, Any]
     ) -> None:
         self._owner = owner
-        self._union = union
+        #: The classes as one type.
+        self.union: Any = functools.reduce(operator.or_, classes)
         self._upcasters = upcasters
         self.by_tag = {tag_of(kind): kind for kind in classes}
-        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(union)
+        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(self.union)
 
     def encode(self, message: M) -> bytes:
         """Return the message as msgpack."""
@@ -116,19 +119,26 @@ class MessageCodec(Generic[M]):
                 raise Undecodable(message) from cause
             if tag in self.by_tag:
                 try:
-                    done.append(msgspec.convert(values, self._union, strict=strict))
-                except msgspec.ValidationError as error:
+                    done.append(msgspec.convert(values, self.union, strict=strict))
+                except (msgspec.ValidationError, RecursionError) as error:
                     message = f"{tag} for {self._owner}: {error}"
                     raise Undecodable(message) from error
             elif tag in self._upcasters:
-                made = self._upcasters[tag](values)
-                todo[:0] = made if isinstance(made, list) else [made]
+                todo[:0] = self._upcast(tag, values)
             else:
                 known = ", ".join(sorted(self.by_tag)) or "none"
                 message = f"{self._owner} has no message {tag!r} (it has: {known})"
                 raise UnknownType(message) from cause
         message = f"the upcasters of {self._owner} do not come to an end at {tag!r}"
         raise Undecodable(message) from cause
+
+    def _upcast(self, tag: str, values: dict[str, Any]) -> list[Any]:
+        try:
+            made = self._upcasters[tag](values)
+        except Exception as error:
+            message = f"the upcaster of {self._owner} for {tag!r} failed: {type(error).__name__}: {error}"
+            raise Undecodable(message) from error
+        return made if isinstance(made, list) else [made]
 
     def _plain(self, payload: bytes) -> Any:
         try:
@@ -141,9 +151,10 @@ class MessageCodec(Generic[M]):
 class EntryCodec(Generic[M]):
     """Encodes and decodes the log's entries of one workflow."""
 
-    def __init__(self, owner: str, union: Any, events: MessageCodec[M]) -> None:
+    def __init__(self, owner: str, events: MessageCodec[M]) -> None:
         self._owner = owner
         self._events = events
+        union: Any = events.union
         self._decoder: msgspec.msgpack.Decoder[Entry[M]] = msgspec.msgpack.Decoder(Entry[union])
         self._raw_decoder: msgspec.msgpack.Decoder[Entry[Any]] = msgspec.msgpack.Decoder(Entry[Any])
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +19,8 @@ _NAMESPACE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 #: What Kubernetes adds to every container when a Service is called holdfast or holdfast-something.
 _SERVICE_LINK_FORM = re.compile(r"HOLDFAST(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\w+)?)")
 _REPLICATED_FORM = re.compile(r"replicated\(([1-9][0-9]?)\)")
+_SCHEME_FORM = re.compile(r"[A-Za-z0-9+.-]*:?//")
+_PASSWORD_ARGUMENT_FORM = re.compile(r"(?i)((?:password|passwd|secret)=)[^&#]*")
 
 #: In place of a Redis URL: the ports in memory, where nothing survives the process.
 MEMORY_URL = "memory://"
@@ -88,7 +90,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: The most commands that one turn takes.
     batch_max: Annotated[int, msgspec.Meta(ge=1, le=5_000)] = 500
     #: The most messages that RabbitMQ hands out per partition before it waits for acknowledgements.
-    prefetch: Annotated[int, msgspec.Meta(ge=1, le=2_000)] = 300
+    #: More than 32 can cost the order: a RabbitMQ queue that takes back more than that at once (as when a partition is
+    #: handed over under load) puts them in front in any order (rabbit_fifo 3.10 walks a large Erlang map).
+    prefetch: Annotated[int, msgspec.Meta(ge=1, le=2_000)] = 32
     #: The most bytes of one message or record.
     payload_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=64 * 1024 * 1024)] = 1024 * 1024
     #: How long a command of an unknown type is kept back, for a rolling deploy, before it becomes a dead letter.
@@ -130,22 +134,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             SettingsError: A value is wrong; the message names the variable.
         """
-        if isinstance(values.get("durability"), str):
-            values["durability"] = Durability.parse(values["durability"])
-        try:
-            settings = msgspec.convert(
-                {name: _plain(value) for name, value in values.items()},
-                cls,
-                strict=False,
-                dec_hook=_decode_path,
-            )
-        except msgspec.ValidationError as error:
-            field = re.search(r"`\$\.(\w+)`", str(error))
-            where = _PREFIX + field[1].upper() if field else "a setting"
-            message = f"{where} is wrong: {str(error).split(' - at')[0]}"
-            raise SettingsError(message) from None
-        settings._check()
-        return settings
+        fields = {field.name: field.type for field in msgspec.structs.fields(cls)}
+        for name in values:
+            if name not in fields:
+                message = f"{name!r} is no setting of Holdfast; there are: {', '.join(fields)}"
+                raise SettingsError(message)
+        return cls(**{name: _read(name, value, fields[name]) for name, value in values.items()})
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(type(self)):
+            _read(field.name, getattr(self, field.name), field.type, strict=True)
+        self._check()
 
     @property
     def transport(self) -> TransportKind:
@@ -166,6 +165,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return {_PREFIX + name.upper(): str(value) for name, value in plain.items() if str(value)}
 
     def _check(self) -> None:
+        Durability.parse(str(self.durability))
         if self.redis_url == MEMORY_URL and self.amqp_url:
             message = "HOLDFAST_REDIS_URL=memory:// keeps everything in one process; it does not go with HOLDFAST_AMQP_URL"
             raise SettingsError(message)
@@ -193,12 +193,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise SettingsError(message)
 
 
-def _plain(value: Any) -> Any:
-    return {"level": value.level, "replicas": value.replicas} if isinstance(value, Durability) else value
-
-
-def _decode_path(kind: type, value: Any) -> Any:
-    return kind(value)
+def _read(name: str, value: Any, kind: Any, *, strict: bool = False) -> Any:
+    """Return the value of a setting if it is one; where not `strict`, also of its text form."""
+    if isinstance(kind, type) and isinstance(value, kind):
+        return value
+    if kind is Durability and isinstance(value, str) and not strict:
+        return Durability.parse(value)
+    if kind is Path and isinstance(value, str) and not strict:
+        return Path(value)
+    if kind is Durability:
+        message = f"HOLDFAST_DURABILITY is {value!r}; it is a Durability, such as Durability.parse('fsync')"
+        raise SettingsError(message)
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        message = f"{_PREFIX}{name.upper()} is wrong: {error}"
+        raise SettingsError(message) from None
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...], example: str) -> None:
@@ -207,8 +217,9 @@ def _check_url(name: str, url: str, schemes: tuple[str, ...], example: str) -> N
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        message = f"{name} is no URL: {error}; it looks like {example}"
+    except ValueError:
+        # The error quotes what it stumbled over, which may be a password that should have been escaped.
+        message = f"{name} is {hide_password(url)!r}, which is no URL; it must look like {example}"
         raise SettingsError(message) from None
     if parts.scheme not in schemes or not (parts.hostname or (parts.scheme == "unix" and parts.path)):
         message = f"{name} is {hide_password(url)!r}; it must look like {example}"
@@ -216,12 +227,12 @@ def _check_url(name: str, url: str, schemes: tuple[str, ...], example: str) -> N
 
 
 def hide_password(url: str) -> str:
-    """Return a URL without the password in it, for messages."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "(no URL)"
-    if parts.password is None:
+    """Return a URL, or what should have been one, without the password in it, for messages."""
+    url = _PASSWORD_ARGUMENT_FORM.sub(r"\1***", url)
+    before, at, host = url.rpartition("@")
+    if not at:
         return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    scheme = _SCHEME_FORM.match(before)
+    start = scheme.end() if scheme else 0
+    user, colon, _ = before[start:].partition(":")
+    return f"{before[:start]}{user}{colon and ':***'}@{host}"

@@ -13,7 +13,7 @@ from typing import Any, Never, Union, get_args, get_origin
 
 import msgspec
 
-from holdfast.runtime.codec import EntryCodec, MessageCodec
+from holdfast.runtime.codec import EntryCodec, MessageCodec, encode
 from holdfast.runtime.errors import WorkflowError
 from holdfast.runtime.keys import check_key
 from holdfast.runtime.message import Command, Effect, Event, Message, tag_of
@@ -43,14 +43,16 @@ class Definition:
                 message = f"{self.name} has no {required} class"
                 raise WorkflowError(message)
         self._check_state(state)
+        version: Any = kind.state_version
+        if not isinstance(version, int):
+            message = f"{self.name}.state_version is {version!r}; it must be a whole number"
+            raise WorkflowError(message)
         _check_upcasters(self.name, kind, (*command_classes, *event_classes, *effect_classes))
 
-        self.commands: MessageCodec[Any] = MessageCodec(self.name, commands, command_classes, kind.upcasters)
-        self.events: MessageCodec[Any] = MessageCodec(self.name, events, event_classes, kind.upcasters)
-        self.effects: MessageCodec[Any] | None = (
-            MessageCodec(self.name, effects, effect_classes, kind.upcasters) if effect_classes else None
-        )
-        self.entries: EntryCodec[Any] = EntryCodec(self.name, events, self.events)
+        self.commands: MessageCodec[Any] = self._codec(command_classes)
+        self.events: MessageCodec[Any] = self._codec(event_classes)
+        self.effects: MessageCodec[Any] | None = self._codec(effect_classes) if effect_classes else None
+        self.entries: EntryCodec[Any] = EntryCodec(self.name, self.events)
         self.state_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(state)
         self.event_classes = event_classes
         self.effect_classes = effect_classes
@@ -62,6 +64,10 @@ class Definition:
         except TypeError as error:
             message = f"{self.name} must be creatable without arguments: {error}"
             raise WorkflowError(message) from error
+        self._check_initial()
+
+    def _codec(self, classes: tuple[type[msgspec.Struct], ...]) -> MessageCodec[Any]:
+        return MessageCodec(self.name, classes, self.kind.upcasters)
 
     def key_of(self, command: object) -> str:
         """Return the business key that a command names.
@@ -76,6 +82,14 @@ class Definition:
         if problem:
             message = f"the state of {self.name} cannot be stored: {problem}"
             raise WorkflowError(message)
+
+    def _check_initial(self) -> None:
+        """Check that the state of a new instance can be stored: every command of the workflow begins with it."""
+        try:
+            self.state_decoder.decode(encode(self.workflow.initial()))
+        except Exception as error:
+            message = f"{self.name}.initial does not return a state that can be stored: {type(error).__name__}: {error}"
+            raise WorkflowError(message) from error
 
 
 def _check_class(kind: Any) -> None:
@@ -111,6 +125,7 @@ def _arguments(kind: type[Workflow[Any, Any, Any, Any]]) -> tuple[Any, Any, Any,
 def _members(union: Any) -> tuple[Any, ...]:
     if union is Never or union is None or union is type(None):
         return ()
+    union = getattr(union, "__value__", union)  # type Commands = A | B
     if get_origin(union) in (Union, types.UnionType):
         return tuple(leaf for member in get_args(union) for leaf in _members(member))
     return (union,)
@@ -124,6 +139,9 @@ def _classes(name: str, role: str, union: Any, base: type[Message]) -> tuple[typ
             message = f"{name}: {getattr(kind, '__name__', kind)!s} is used as {role} but is no {base.__name__} class"
             raise WorkflowError(message)
         config = kind.__struct_config__
+        if not isinstance(config.tag, str):
+            message = f"{name}: {kind.__name__} has the tag {config.tag!r}; a message is stored under a name, so it must be text"
+            raise WorkflowError(message)
         if not config.frozen:
             message = f"{name}: {kind.__name__} must stay frozen; remove frozen=False"
             raise WorkflowError(message)
@@ -190,7 +208,9 @@ def _find_custom(info: Any, seen: set[int]) -> Any:
 def _key_getter(name: str, key: str, command: type[msgspec.Struct]) -> Callable[[Any], Any]:
     if key in command.__struct_fields__:
         field = next(f for f in msgspec.structs.fields(command) if f.name == key)
-        if not set(_members(field.type)) <= {str, int}:
+        info = msgspec.inspect.type_info(field.type)
+        kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+        if not all(isinstance(one, msgspec.inspect.StrType | msgspec.inspect.IntType) for one in kinds):
             message = (
                 f"{name}.key names {command.__name__}.{key}, which is {field.type!r}; a key is str or int"
             )
@@ -206,7 +226,10 @@ def _check_upcasters(
     name: str, kind: type[Workflow[Any, Any, Any, Any]], classes: tuple[type[msgspec.Struct], ...]
 ) -> None:
     tags = {tag_of(message) for message in classes}
-    upcasters: Mapping[str, Any] = kind.upcasters
+    upcasters: Any = kind.upcasters
+    if not isinstance(upcasters, Mapping):
+        message = f"{name}.upcasters is {upcasters!r}; it must be a mapping from old types to functions"
+        raise WorkflowError(message)
     for tag, upcaster in upcasters.items():
         if tag in tags:
             message = (

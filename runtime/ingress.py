@@ -14,10 +14,11 @@ import msgspec
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import check_size, encode
-from holdfast.runtime.errors import Undecodable
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.errors import HoldfastError, KeyRefused, Undecodable
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.keys import Ref, partition_of
-from holdfast.runtime.message import TAG_FIELD, Envelope
+from holdfast.runtime.message import TAG_FIELD, Envelope, describe
 from holdfast.runtime.ports import Delivery
 
 _MSGPACK = ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack")
@@ -49,8 +50,8 @@ def translate(
             f"an upcaster of {definition.name} made {len(found)} messages of one command; it must make one"
         )
         raise Undecodable(message)
-    key = definition.key_of(found[0])
-    payload = check_size(encode(found[0]), tag, payload_bytes_max)
+    key = _key(definition, found[0])
+    payload = check_size(_payload(found[0], tag), tag, payload_bytes_max)
     envelope = Envelope(
         attributes.get("message_id") or new_id(),
         definition.type,
@@ -60,6 +61,24 @@ def translate(
         trace=attributes.get("traceparent"),
     )
     return Ref(partition_of(definition.type, key, partitions), definition.type, key), envelope
+
+
+def _key(definition: Definition, command: Any) -> str:
+    try:
+        return definition.key_of(command)
+    except HoldfastError:
+        raise
+    except Exception as error:
+        message = f"the key of {describe(command)} cannot be told: {type(error).__name__}: {error}"
+        raise KeyRefused(message) from error
+
+
+def _payload(command: Any, tag: str) -> bytes:
+    try:
+        return encode(command)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        message = f"{tag} cannot be stored: {error}"
+        raise Undecodable(message) from error
 
 
 def _values(body: bytes, content_type: str) -> Any:
@@ -72,5 +91,6 @@ def _values(body: bytes, content_type: str) -> Any:
     try:
         return msgspec.json.decode(body) if as_json else msgspec.msgpack.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = f"the message is no {'JSON' if as_json else 'msgpack'}: {error}"
+        expected = "JSON" if as_json else "msgpack" if kind else "JSON object and no msgpack"
+        message = f"the message is no {expected}: {error}"
         raise Undecodable(message) from error

@@ -19,6 +19,11 @@ class Ref(NamedTuple):
     def __str__(self) -> str:
         return f"{self.workflow}/{self.key}"
 
+    @property
+    def scope(self) -> str:
+        """What names within this instance begin with; no other instance's names do, whatever is in the keys."""
+        return f"{self.workflow}/{len(self.key)}/{self.key}"
+
 
 def check_key(key: object, owner: str) -> str:
     """Return the key if it can name an instance.

@@ -57,6 +57,9 @@ def sort(app: App, deliveries: Sequence[Delivery], partitions: int) -> Sorted:
     for index, delivery in enumerate(deliveries):
         try:
             envelope = decode_envelope(delivery.body)
+            if not envelope.id:
+                message = f"a command for {envelope.workflow}/{envelope.key} has no id, so it could not be told from others"
+                raise Undecodable(message)
             key = check_key(envelope.key, "the envelope")
             partition = partition_of(envelope.workflow, key, partitions)
             if partition != delivery.partition:

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from tenacity import Retrying, stop_after_attempt
 
 from holdfast.runtime.actor import Actor, Handled, clock_ms
-from holdfast.runtime.clock import from_ms
+from holdfast.runtime.clock import from_ms, span_ms_up, to_ms_up
 from holdfast.runtime.codec import check_size, encode, encode_envelope
 from holdfast.runtime.decision import Accept, Decision, Reject, Timer
-from holdfast.runtime.errors import UsageError, WorkflowError
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.errors import HistoryError, UsageError, WorkflowError
 from holdfast.runtime.instance import RunState, move
 from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.message import Envelope, describe, tag_of
@@ -45,6 +47,8 @@ class Plan:
     #: Letters that wait because one before them does.
     deferred: list[Letter] = field(default_factory=list)
     handled: dict[str, Handled] = field(default_factory=dict)
+    #: Refusals by command id: a second copy in the same mailbox is told the same, whatever happened in between.
+    refused: dict[str, Answer] = field(default_factory=dict)
 
     @property
     def needs_check(self) -> bool:
@@ -90,6 +94,9 @@ def make_plan(
             break
         elif letter.broken is not None:
             plan.failures.append((letter, letter.broken))
+        elif envelope.id in plan.refused:
+            again = letter.delivery.redeliveries == 0
+            plan.answers.append((letter, msgspec.structs.replace(plan.refused[envelope.id], duplicate=again)))
         elif plan.run_state.finished:
             plan.answers.append((letter, Answer(envelope.id, "completed", reason=plan.run_state)))
         else:
@@ -107,19 +114,22 @@ def _decide(plan: Plan, letter: Letter, trace: str | None, payload_bytes_max: in
     if isinstance(decision, Reject):
         details = b"" if decision.details is None else encode(decision.details)
         answer = Answer(envelope.id, "rejected", reason=str(decision.reason), details=details)
+        plan.refused[envelope.id] = answer
         plan.answers.append((letter, answer))
         return
     _check(definition.name, decision, definition.event_classes, definition.effect_classes)
-
-    state = plan.state
-    for event in decision.events:
-        state = definition.workflow.evolve(state, event)
-    terminal = bool(definition.workflow.is_terminal(state))
 
     seq = plan.commit.seq + len(plan.commit.entries) + 1
     name = describe(letter.command)
     entry = Entry(envelope.id, name, plan.at_ms, actor.token, decision.events, envelope.cause, trace)
     data = check_size(encode(entry), f"the record of {name} for {actor.ref}", payload_bytes_max)
+
+    # The state is folded from what will be read back: what cannot be is refused now, not found in the log later.
+    state = plan.state
+    for event in _read_back(definition, data):
+        state = definition.workflow.evolve(state, event)
+    terminal = bool(definition.workflow.is_terminal(state))
+
     effects = [
         EffectEntry(
             f"{envelope.id}:{index}",
@@ -160,6 +170,17 @@ def _ask(plan: Plan, command: Any) -> Decision[Any, Any]:
         return result
 
 
+def _read_back(definition: Definition, data: bytes) -> tuple[Any, ...]:
+    try:
+        return definition.entries.decode(data, "the record").events
+    except HistoryError as error:
+        message = (
+            f"{definition.name}.decide accepted with an event whose fields are not of their types, so that it could not "
+            f"be read back: {error.__cause__}"
+        )
+        raise WorkflowError(message) from error
+
+
 def _check(name: str, decision: Any, events: tuple[type, ...], effects: tuple[type, ...]) -> None:
     if not isinstance(decision, Accept):
         message = (
@@ -181,7 +202,7 @@ def _check(name: str, decision: Any, events: tuple[type, ...], effects: tuple[ty
 
 def timer_name(actor: Actor, key: str) -> str:
     """Return the name of a keyed timer, unique in its partition: no workflow type has a slash in it."""
-    return f"{actor.ref.workflow}/{len(actor.ref.key)}/{actor.ref.key}/{key}"
+    return f"{actor.ref.scope}/{key}"
 
 
 def _timer_entry(
@@ -199,13 +220,17 @@ def _timer_entry(
             f"{definition.name} set a timer for {key!r}, but a timer is for its own instance, {ref.key!r}"
         )
         raise UsageError(message)
+    if (timer.after is None) == (timer.at is None):
+        message = f"{definition.name} set a timer that has not either `after` or `at`"
+        raise UsageError(message)
     own_id = f"{command_id}:t{index}"
     payload = check_size(encode(timer.command), f"{describe(timer.command)} for {ref}", payload_bytes_max)
     envelope = Envelope(own_id, ref.workflow, ref.key, payload, cause=command_id, trace=trace)
-    name = own_id if timer.key is None else timer_name(actor, timer.key)
+    # A timer without a key is named after its command, within its instance: two instances may know the same id.
+    name = f"{actor.ref.scope}:{own_id}" if timer.key is None else timer_name(actor, timer.key)
     if timer.at is not None:
-        return TimerEntry(name, encode_envelope(envelope), 0, max(1, int(timer.at.timestamp() * 1000)))
-    delay_ms = max(0, int(timer.after.total_seconds() * 1000)) if timer.after is not None else 0
+        return TimerEntry(name, encode_envelope(envelope), 0, max(1, to_ms_up(timer.at)))
+    delay_ms = max(0, span_ms_up(timer.after)) if timer.after is not None else 0
     return TimerEntry(name, encode_envelope(envelope), delay_ms)
 
 

@@ -271,7 +271,10 @@ class Membership(Protocol):
         ...
 
     def claim(self, partition: int, pool: str, member_id: str, living: Sequence[str]) -> bool:
-        """Become the one who serves a partition, unless one of the living does; return whether we do."""
+        """Become the one who serves a partition, unless one of the living does; return whether we do.
+
+        `living` are those whom the caller knows to live; of anyone else it is found out before he is replaced.
+        """
         ...
 
     def yield_(self, partition: int, pool: str, member_id: str) -> None:

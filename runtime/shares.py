@@ -11,15 +11,17 @@ from hashlib import blake2b
 
 
 def shares(members: Sequence[str], partitions: int) -> dict[int, str]:
-    """Return the member for each partition; nobody gets more than an even share, rounded up."""
+    """Return the member for each partition; no two members' shares differ by more than one partition."""
     if not members:
         return {}
-    most = -(-partitions // len(members))
+    least, extra = divmod(partitions, len(members))
     load: Counter[str] = Counter()
     found = {}
     for partition in range(partitions):
         for member in sorted(members, key=lambda member: _weight(member, partition), reverse=True):
-            if load[member] < most:
+            # Everyone gets the least share, and whoever comes first one of what is left over.
+            if load[member] < least or (load[member] == least and extra):
+                extra -= load[member] == least
                 load[member] += 1
                 found[partition] = member
                 break

@@ -9,8 +9,10 @@ in that order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import msgspec
 
@@ -30,9 +32,14 @@ from holdfast.runtime.plan import DECIDE_ATTEMPTS, Plan, make_plan
 from holdfast.runtime.ports import Answers, Committed, Delivery, Held, Journal, Opened, Suspects
 from holdfast.runtime.record import Snapshot
 
+log = logging.getLogger(__name__)
+
 #: A command that was handed out this often before is suspected of killing its workers, and its turns are counted.
 #: Not the first time: a crash hands out again all that the broker had prefetched.
 SUSPECT_REDELIVERIES = 2
+
+#: A snapshot is taken at the earliest when the records since the last one are this share of the remembered ids.
+SNAPSHOT_SHARE = 4
 
 #: Tries against other writers before a mailbox is put off. Each costs two round trips; more than a few means that
 #: somebody else owns the instance and should be left to it.
@@ -62,11 +69,13 @@ class TurnResult:
     done: list[Delivery] = field(default_factory=list)
     #: Deliveries that wait, in order; they come first in the next batch.
     deferred: list[Delivery] = field(default_factory=list)
+    #: The instances that those are for.
+    waiting: set[Ref] = field(default_factory=set)
     dead: list[DeadLetter] = field(default_factory=list)
     #: (reply address, answer) for callers who wait.
     replies: list[tuple[str, Answer]] = field(default_factory=list)
-    #: Refusals to remember before they are answered: (partition, answer).
-    refusals: list[tuple[int, Answer]] = field(default_factory=list)
+    #: Refusals to remember before they are answered: (partition, name, answer). A name is the instance and the id.
+    refusals: list[tuple[int, str, Answer]] = field(default_factory=list)
     #: How many commands were committed, refused, and found handled before.
     accepted: int = 0
     rejected: int = 0
@@ -96,6 +105,7 @@ class Turn:
         self._journal = journal
         self._answers = answers
         self._suspects = suspects
+        self._begun: dict[tuple[int, str], int] = {}
         self._owner = owner
         self._clock = clock
         self._partitions = partitions
@@ -106,9 +116,22 @@ class Turn:
     def run(self, deliveries: Sequence[Delivery]) -> TurnResult:
         """Decide a batch and commit what was decided."""
         result = TurnResult()
+        for portion in _portions(deliveries):
+            self._run(result, portion)
+        order = {id(delivery): index for index, delivery in enumerate(deliveries)}
+        result.deferred.sort(key=lambda delivery: order[id(delivery)])
+        return result
+
+    def _run(self, result: TurnResult, deliveries: Sequence[Delivery]) -> None:
+        """Run a portion of a batch; what waits since an earlier portion holds up what comes after it."""
         batch = sort(self._app, deliveries, self._partitions)
         for _, delivery, error in batch.unreadable:
             self._bury(result, delivery, error, None)
+        if result.waiting:
+            for box in batch.mailboxes:
+                if box.ref in result.waiting:
+                    self._defer(result, box.ref, box.letters)
+                    box.letters = []
         suspects = self._suspected(batch.mailboxes)
         boxes = self._without_the_given_up(result, batch.mailboxes, suspects)
         boxes = self._without_the_refused(result, boxes)
@@ -121,28 +144,31 @@ class Turn:
                 result.conflicts += len(pending)
             plans += self._attempt(result, pending)
         for box in pending.values():
-            self._defer(result, box.letters)
+            self._defer(result, box.ref, box.letters)
         for plan in plans:
             self._settle(result, plan)
         self._answer_duplicates(result, plans)
         self._snapshot(plans)
         if suspects:
             self._suspects.clear(list(suspects))
-        order = {id(delivery): index for index, delivery in enumerate(deliveries)}
-        result.deferred.sort(key=lambda delivery: order[id(delivery)])
-        return result
+            for command in suspects:
+                self._begun.pop(command, None)
 
     # -- before the decision
 
     def _suspected(self, boxes: list[Mailbox]) -> dict[tuple[int, str], int]:
         """Return how many turns each suspected command has begun and never ended, this one included."""
         commands = [
-            (box.ref.partition, letter.envelope.id)
+            (box.ref.partition, _name(box.ref, letter))
             for box in boxes
             for letter in box.letters
             if letter.delivery.redeliveries >= SUSPECT_REDELIVERIES
         ]
-        return dict(zip(commands, self._suspects.begin(commands), strict=True)) if commands else {}
+        # What this process began before and lived through (a server was away, say) is the same turn still.
+        new = [command for command in commands if command not in self._begun]
+        if new:
+            self._begun.update(zip(new, self._suspects.begin(new), strict=True))
+        return {command: self._begun[command] for command in commands}
 
     def _without_the_given_up(
         self, result: TurnResult, boxes: list[Mailbox], suspects: dict[tuple[int, str], int]
@@ -152,7 +178,7 @@ class Turn:
         for box in boxes:
             letters = []
             for letter in box.letters:
-                turns = suspects.get((box.ref.partition, letter.envelope.id), 0)
+                turns = suspects.get((box.ref.partition, _name(box.ref, letter)), 0)
                 if turns > self._limits.deliveries_max:
                     text = (
                         f"{turns - 1} turns on it were begun and never came to an end: it may kill its worker"
@@ -163,9 +189,11 @@ class Turn:
                 else:
                     letters.append(letter)
             box.letters = letters
+            if not letters:
+                continue
             if box.definition is None:
-                self._defer(result, letters)
-            elif letters:
+                self._defer(result, box.ref, letters)
+            else:
                 kept.append(box)
         return kept
 
@@ -183,7 +211,7 @@ class Turn:
         ]
         if not wanted:
             return boxes
-        found = self._answers.recall([(box.ref.partition, letter.envelope.id) for box, letter in wanted])
+        found = self._answers.recall([(box.ref.partition, _name(box.ref, letter)) for box, letter in wanted])
         refused = set()
         for (_, letter), data in zip(wanted, found, strict=True):
             if data is not None:
@@ -234,7 +262,7 @@ class Turn:
             box = pending[opened.ref]
             if isinstance(opened, Held):
                 del found[opened.ref]
-                self._defer(result, pending.pop(opened.ref).letters)
+                self._defer(result, opened.ref, pending.pop(opened.ref).letters)
                 continue
             try:
                 actor = self._folded(box.definition, opened)
@@ -256,22 +284,26 @@ class Turn:
             if self._out_of_patience(letter.delivery):
                 self._bury(result, letter.delivery, error, letter)
             else:
-                self._defer(result, [letter])
+                self._defer(result, box.ref, [letter])
 
     # -- after the decision
 
     def _settle(self, result: TurnResult, plan: Plan) -> None:
         for letter, answer in plan.answers:
-            if answer.kind == "accepted":
+            if answer.duplicate:
+                result.duplicates += 1
+            elif answer.kind == "accepted":
                 result.accepted += 1
             elif answer.kind == "rejected":
                 result.rejected += 1
-                if letter.envelope.reply_to is not None:
-                    result.refusals.append((plan.actor.ref.partition, answer))
+            if answer.kind == "rejected" and letter.envelope.reply_to is not None:
+                first = msgspec.structs.replace(answer, duplicate=False) if answer.duplicate else answer
+                ref = plan.actor.ref
+                result.refusals.append((ref.partition, _name(ref, letter), first))
             self._reply(result, letter, answer)
         for letter, error in plan.failures:
             self._bury(result, letter.delivery, error, letter)
-        self._defer(result, plan.deferred)
+        self._defer(result, plan.actor.ref, plan.deferred)
 
     def _answer_duplicates(self, result: TurnResult, plans: list[Plan]) -> None:
         """Answer commands that were handled before with their first outcome, read from the log."""
@@ -292,9 +324,22 @@ class Turn:
         due: list[tuple[Ref, Snapshot]] = []
         for plan in plans:
             actor = plan.actor
-            if actor.seq - actor.snapshot_seq >= self._limits.snapshot_every and not plan.failures:
-                due.append((actor.ref, actor.snapshot()))
+            # A snapshot carries the remembered ids: where they are many it is taken more rarely, so that what it
+            # costs stays a few ids for each record.
+            every = max(self._limits.snapshot_every, len(actor.handled) // SNAPSHOT_SHARE)
+            if actor.seq - actor.snapshot_seq >= every and not plan.failures:
                 actor.snapshot_seq = actor.seq
+                try:
+                    due.append((actor.ref, actor.snapshot()))
+                except Exception as error:  # noqa: BLE001 - a state is user code's; the log goes on without a snapshot
+                    log.warning(
+                        "state cannot be stored; no snapshot taken",
+                        extra={
+                            "workflow": actor.ref.workflow,
+                            "key": actor.ref.key,
+                            "error": sentence_of(error),
+                        },
+                    )
         if due:
             self._journal.snapshot(due)
             faults.reach(Point.SNAPSHOT)
@@ -306,8 +351,9 @@ class Turn:
             result.replies.append((letter.envelope.reply_to, answer))
         result.done.append(letter.delivery)
 
-    def _defer(self, result: TurnResult, letters: Sequence[Letter]) -> None:
+    def _defer(self, result: TurnResult, ref: Ref, letters: Sequence[Letter]) -> None:
         for letter in letters:
+            result.waiting.add(ref)
             if letter.delivery.deferred_since == 0:
                 letter.delivery.deferred_since = monotonic()
             result.deferred.append(letter.delivery)
@@ -334,6 +380,23 @@ class Turn:
         if envelope is not None and envelope.reply_to is not None:
             answer = Answer(envelope.id, "dead", reason=dead.error, dead_letter_id=dead.id)
             result.replies.append((envelope.reply_to, answer))
+
+
+def _portions(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """Yield a batch in the portions to run one after another: what may kill its worker comes alone.
+
+    So its neighbours are done before it, or were never begun: they are not counted, and not given up with it.
+    """
+    for suspected, group in groupby(deliveries, lambda one: one.redeliveries >= SUSPECT_REDELIVERIES):
+        if suspected:
+            yield from ([delivery] for delivery in group)
+        else:
+            yield list(group)
+
+
+def _name(ref: Ref, letter: Letter) -> str:
+    """Return the name of a command in its partition: two instances may know the same id."""
+    return f"{ref.scope}:{letter.envelope.id}"
 
 
 class PoisonCommand(Exception):

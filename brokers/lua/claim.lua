@@ -1,15 +1,11 @@
--- Become the one who serves a partition, unless one of the living does.
+-- Become the one who serves a partition, unless somebody else does.
 --
 -- KEYS[1]  serving  hash   by pool, the member that serves the partition
--- ARGV[1]  pool    ARGV[2]  member    ARGV[3 ..]  the living members
+-- ARGV[1]  pool    ARGV[2]  member    ARGV[3]  the member to take it from, who is dead, or '' for none
 --
--- Returns 1 if the member serves the partition now, else 0.
+-- Returns who serves the partition now.
 
 local holder = redis.call('HGET', KEYS[1], ARGV[1])
-if holder and holder ~= ARGV[2] then
-  for i = 3, #ARGV do
-    if ARGV[i] == holder then return 0 end
-  end
-end
+if holder and holder ~= ARGV[2] and holder ~= ARGV[3] then return holder end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-return 1
+return ARGV[2]

@@ -18,11 +18,13 @@
 -- Everything about a commit is checked before the first write of it. Explicit stream ids alone would not do: they
 -- refuse an old id but accept a gap.
 
--- Append the first entry. The log refuses it only when it is ahead of the actor hash, which no script of ours leaves
--- behind (a partial restore might): whoever opens the instance again sees that.
+-- Append the first entry. The log refuses its id only when it is ahead of the actor hash, which no script of ours
+-- leaves behind (a partial restore might). Any other error is the server's: full, read-only. It is raised.
 local function refused(log, seq, entry)
   local added = redis.pcall('XADD', log, seq .. '-0', 'r', entry)
-  return type(added) == 'table' and added.err
+  if type(added) ~= 'table' or not added.err then return false end
+  if string.find(added.err, 'equal or smaller', 1, true) then return true end
+  redis.call('XADD', log, seq .. '-0', 'r', entry)
 end
 
 local call = cmsgpack.unpack(ARGV[1])
@@ -44,6 +46,8 @@ for i, commit in ipairs(call.commits) do
     replies[i] = {'fenced', token}
   elseif seq ~= commit.seq or head ~= commit.head then
     replies[i] = {'conflict', seq}
+  elseif claims and commit.token == 0 and exists then
+    replies[i] = {'fenced', token}
   elseif #commit.entries == 0 then
     replies[i] = {'committed', commit.token}
   elseif refused(log, seq + 1, ARGV[commit.entries[1]]) then

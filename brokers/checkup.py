@@ -1,0 +1,93 @@
+"""Checkup: whether the servers of the settings are as the promises need them.
+
+Nothing is changed, but for queues in RabbitMQ that are missing: those are declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+
+import msgspec
+
+from holdfast.brokers import rabbitmq_checkup, redis_checkup
+from holdfast.brokers.embedded import EmbeddedRedis, EmbeddedUnavailable, find_server
+from holdfast.brokers.finding import Finding, Status, error, ok, warning
+from holdfast.brokers.redis_link import RedisLink
+from holdfast.brokers.redis_transport import RedisTransport
+from holdfast.runtime.config import MEMORY_URL, Settings
+from holdfast.runtime.errors import HoldfastError
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Yield everything that is to be said of the servers, as it is found."""
+    if settings.redis_url == MEMORY_URL:
+        what = "everything is kept in the memory of one process, and nothing will survive it"
+        yield warning("redis", what, "set HOLDFAST_REDIS_URL to a server, or unset it for a private one")
+    elif not settings.embedded:
+        yield from _examine_servers(settings)
+    elif not settings.data_dir.is_dir():
+        yield _binary(settings)
+    else:
+        try:
+            with EmbeddedRedis(settings.data_dir, fsync=settings.durability.level == "fsync") as server:
+                yield ok("embedded", server.describe())
+                yield from _examine_servers(msgspec.structs.replace(settings, redis_url=server.url))
+        except EmbeddedUnavailable as failure:
+            yield error("embedded", str(failure), "do as it says, or name a server in HOLDFAST_REDIS_URL")
+
+
+def _binary(settings: Settings) -> Finding:
+    """Return what a private server would be, without starting one for nothing."""
+    try:
+        binary = find_server()
+    except EmbeddedUnavailable as absence:
+        return warning(
+            "embedded", "no server is named, and none is installed: nothing will survive", str(absence)
+        )
+    return ok("embedded", f"nothing is kept yet; {binary} will keep its data in {settings.data_dir}")
+
+
+def _examine_servers(settings: Settings) -> Iterator[Finding]:
+    with RedisLink(settings) as link:
+        try:
+            reached = False
+            for finding in redis_checkup.examine_server(settings, link):
+                yield finding
+                reached = reached or finding.check != "redis" or finding.status is not Status.ERROR
+            if not reached:
+                if settings.amqp_url:
+                    yield rabbitmq_checkup.examine_server(settings)
+                return
+            finding, partitions = redis_checkup.examine_partitions(settings, link)
+            yield finding
+            # From here on as it really is: wrong queues would not be missed by anybody.
+            settings = msgspec.structs.replace(settings, partitions=partitions)
+            waiting = yield from _examine_queues(settings)
+            yield from redis_checkup.examine_work(settings, link, waiting)
+        except HoldfastError as failure:
+            yield error("checkup", f"it ended early: {failure}", "look again")
+
+
+def _examine_queues(settings: Settings) -> Generator[Finding, None, int]:
+    """Yield what is to be said of what carries the commands, and return how many wait."""
+    if settings.amqp_url:
+        finding = rabbitmq_checkup.examine_server(settings)
+        yield finding
+        if finding.status is Status.ERROR:
+            return 0
+        findings = list(rabbitmq_checkup.examine_queues(settings))
+        yield from findings
+        if any(one.status is Status.ERROR for one in findings):
+            return 0
+        depths = rabbitmq_checkup.waiting(settings)
+    else:
+        transport = RedisTransport(settings)
+        depths = {f"partition {number}": transport.depth(number) for number in range(settings.partitions)}
+    yield _backlog(depths)
+    return sum(depths.values())
+
+
+def _backlog(depths: Mapping[str, int]) -> Finding:
+    deepest = max(depths, key=lambda name: depths[name])
+    most = f"; most in {deepest}: {depths[deepest]:,}" if depths[deepest] else ""
+    return ok("backlog", f"{sum(depths.values()):,} messages wait{most}")

@@ -1,0 +1,230 @@
+"""Whether Redis is as the promises need it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import redis
+
+from holdfast.brokers.durability import shortfall
+from holdfast.brokers.finding import Finding, error, numbers, ok, warning
+from holdfast.brokers.redis_dead_letters import RedisDeadLetters
+from holdfast.brokers.redis_link import RedisLink, info, unavailable
+from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_namespace import stored_partitions
+from holdfast.runtime.config import Settings
+from holdfast.runtime.errors import HoldfastError, SetupError
+
+#: The oldest Redis whose streams and scripts do what we ask of them.
+OLDEST = (6, 2)
+#: What `stream-node-max-bytes` should be: with the default of 4096 an idle instance costs 4.3 KB, with these about
+#: 0.5 to 0.7 KB. Less saves nothing more.
+NODE_BYTES = (256, 512)
+#: Shares of the memory limit.
+MEMORY_HIGH, MEMORY_FULL = 0.75, 0.95
+#: How far the clocks may be apart: `decide` is told this machine's time, timers fire by Redis's.
+SKEW_S, SKEW_WRONG_S = 1.0, 60.0
+#: The time is asked for so often: the quickest answer tells most.
+CLOCK_TRIES = 5
+
+
+def examine_server(
+    settings: Settings, link: RedisLink, clock: Callable[[], float] = time.time
+) -> Iterator[Finding]:
+    """Yield what is to be said of the server; nothing after an error if it cannot be asked."""
+    try:
+        server = info(link, "server")
+    except SetupError as refusal:
+        yield error("redis", str(refusal), "correct HOLDFAST_REDIS_URL, or give that user the rights (ACL)")
+        return
+    except HoldfastError as absence:
+        yield error("redis", str(absence), "start Redis, or correct HOLDFAST_REDIS_URL")
+        return
+    yield _version(server, link.where)
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "role": lambda: _role(link),
+        "durability": lambda: _durability(settings, link),
+        "aof": lambda: _aof(link),
+        "eviction": lambda: _eviction(link),
+        "memory": lambda: _memory(link),
+        "stream-nodes": lambda: _stream_nodes(link),
+        "clock": lambda: _clocks(link, clock),
+    }
+    for name, check in checks.items():
+        try:
+            yield from check()
+        except HoldfastError as failure:
+            yield error(name, str(failure), "let this user run INFO, CONFIG GET, COMMAND and TIME")
+
+
+def _version(server: dict[str, Any], where: str) -> Finding:
+    version = str(server.get("redis_version", "unknown"))
+    name = (
+        f"Valkey {server['valkey_version']} (as Redis {version})"
+        if "valkey_version" in server
+        else f"Redis {version}"
+    )
+    if numbers(version) < OLDEST:
+        needed = ".".join(map(str, OLDEST))
+        return warning(
+            "redis", f"{name} at {where} is older than {needed}", f"upgrade to Redis {needed} or newer"
+        )
+    return ok("redis", f"{name} at {where}")
+
+
+def _role(link: RedisLink) -> Iterator[Finding]:
+    replication = info(link, "replication")
+    if replication.get("role") != "master":
+        primary = f"{replication.get('master_host')}:{replication.get('master_port')}"
+        yield error(
+            "role", "a replica, which takes no writes", f"name the primary in HOLDFAST_REDIS_URL: {primary}"
+        )
+
+
+def _durability(settings: Settings, link: RedisLink) -> Iterator[Finding]:
+    problem = shortfall(settings.durability, link)
+    if problem:
+        found, _, remedy = problem.partition(". ")
+        yield error("durability", found, remedy)
+    elif settings.durability.level == "memory":
+        yield warning(
+            "durability",
+            "memory: a restart of Redis may lose everything",
+            "set HOLDFAST_DURABILITY=everysec or more",
+        )
+    else:
+        yield ok("durability", f"{settings.durability}, and the server gives it")
+
+
+def _aof(link: RedisLink) -> Iterator[Finding]:
+    persistence = info(link, "persistence")
+    failed = [
+        name
+        for name in ("aof_last_write_status", "aof_last_bgrewrite_status")
+        if str(persistence.get(name, "ok")) != "ok"
+    ]
+    if str(persistence.get("aof_enabled", "0")) == "1" and failed:
+        yield error("aof", f"{' and '.join(failed)}: not ok", "look at Redis's log; is its disk full?")
+
+
+def _eviction(link: RedisLink) -> Iterator[Finding]:
+    policy = str(info(link, "memory").get("maxmemory_policy", "unknown"))
+    if policy == "noeviction":
+        yield ok("eviction", "noeviction")
+    else:
+        yield error(
+            "eviction",
+            f"maxmemory-policy {policy}: Redis may throw logs away when its memory is full",
+            "run CONFIG SET maxmemory-policy noeviction and put it into redis.conf",
+        )
+
+
+def _memory(link: RedisLink) -> Iterator[Finding]:
+    memory = info(link, "memory")
+    used, limit = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
+    whose = "maxmemory"
+    if not limit:
+        limit, whose = (
+            int(memory.get("total_system_memory", 0)),
+            "the machine's memory (maxmemory is not set)",
+        )
+    if not limit:
+        yield ok("memory", f"{_size(used)} used")
+        return
+    found = f"{_size(used)} used of {_size(limit)}, {whose}"
+    remedy = "give Redis more memory before it is full: then commands wait, undecided"
+    if used >= MEMORY_FULL * limit:
+        yield error("memory", found, remedy)
+    elif used >= MEMORY_HIGH * limit:
+        yield warning("memory", found, remedy)
+    else:
+        yield ok("memory", found)
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 1 << 30), ("MB", 1 << 20)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1024:.0f} KB"
+
+
+def _stream_nodes(link: RedisLink) -> Iterator[Finding]:
+    low, high = NODE_BYTES
+    remedy = f"run CONFIG SET stream-node-max-bytes {high} and put it into redis.conf"
+    with unavailable(link):
+        try:
+            found: Any = link.client.config_get("stream-node-max-bytes")
+        except redis.exceptions.ResponseError:
+            found = {}
+    value = found.get("stream-node-max-bytes")
+    if value is None:
+        what = "the server does not tell; by default an idle instance costs 4.3 KB"
+        yield warning("stream-nodes", what, f"have stream-node-max-bytes set to {low} to {high}")
+    elif low <= int(value) <= high:
+        yield ok("stream-nodes", f"stream-node-max-bytes {value}")
+    else:
+        cost = ": an idle instance costs 4.3 KB, not 0.7" if int(value) == 4096 else ""
+        yield warning("stream-nodes", f"stream-node-max-bytes {value}{cost}", remedy)
+
+
+def _clocks(link: RedisLink, clock: Callable[[], float]) -> Iterator[Finding]:
+    quickest, skew = float("inf"), 0.0
+    for _ in range(CLOCK_TRIES):
+        with unavailable(link):
+            began, start = clock(), time.monotonic()
+            seconds, microseconds = link.client.time()
+            took = time.monotonic() - start
+        if took < quickest:
+            quickest, skew = took, seconds + microseconds / 1e6 - (began + took / 2)
+    found = (
+        f"Redis's clock is {abs(skew) * 1000:,.0f} ms {'ahead of' if skew >= 0 else 'behind'} this machine's"
+    )
+    remedy = "have both machines follow an NTP server"
+    if abs(skew) >= SKEW_WRONG_S:
+        yield error("clock", found, remedy)
+    elif abs(skew) >= SKEW_S:
+        yield warning("clock", found, remedy)
+    else:
+        yield ok("clock", found)
+
+
+def examine_partitions(settings: Settings, link: RedisLink) -> tuple[Finding, int]:
+    """Return what is to be said of the number of partitions, and how many there really are."""
+    stored = stored_partitions(settings, link)
+    if stored is None:
+        return ok(
+            "partitions", f"namespace {settings.namespace!r} is new; it will have {settings.partitions}"
+        ), settings.partitions
+    if stored == settings.partitions:
+        return ok("partitions", f"{stored}, as namespace {settings.namespace!r} was created"), stored
+    found = f"namespace {settings.namespace!r} was created with {stored}, but HOLDFAST_PARTITIONS is {settings.partitions}"
+    remedy = f"set HOLDFAST_PARTITIONS={stored}, or use another HOLDFAST_NAMESPACE"
+    return error("partitions", found, remedy), stored
+
+
+def examine_work(settings: Settings, link: RedisLink, waiting: int) -> Iterator[Finding]:
+    """Yield who lives and serves what, and what was given up on."""
+    membership = RedisMembership(settings, link)
+    members = {member.id: member for member in membership.living() if "command" in member.pools}
+    served = Counter(owner for owner in membership.owners("command") if owner in members)
+    if not members:
+        found = f"nobody serves the command pool; {waiting:,} commands wait"
+        yield warning("workers", found, "run `holdfast worker APP`, or `holdfast dev APP` at a desk")
+    else:
+        shares = ", ".join(f"process {member.pid}: {served[id_]}" for id_, member in members.items())
+        left = settings.partitions - sum(served.values())
+        found = f"{len(members)} serve the command pool ({shares} of {settings.partitions} partitions)"
+        if left:
+            yield warning(
+                "workers", f"{found}; {left} are served by nobody", "look again: a handover takes a moment"
+            )
+        else:
+            yield ok("workers", found)
+    count = RedisDeadLetters(settings, link).count()
+    if count:
+        yield warning("dead-letters", f"{count:,}", "look at them with `holdfast dead list`")
+    else:
+        yield ok("dead-letters", "none")

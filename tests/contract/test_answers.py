@@ -1,0 +1,216 @@
+"""
+Answers: what callers are told, and refusals that stay refused.
+"""
+
+import pytest
+
+from tests import controls
+from tests.contract.threads import begin, together
+from tests.contract.worlds import RedisWorld, World
+from tests.support.processes import eventually
+
+SECONDS_MAX = 10
+
+
+# -- refusals
+
+
+def test_what_was_remembered_is_recalled(world: World) -> None:
+    """
+    Refusals come back byte for byte, in the order of the question, to whoever asks; None for commands that were not refused.
+    """
+    world.desk().remember([(0, "c-1", b"no\x00\xff"), (3, "c-2", b""), (0, "日本 {}", b"nein")])
+    found = world.desk().recall([(3, "c-2"), (0, "c-9"), (0, "日本 {}"), (0, "c-1"), (3, "c-1")])
+
+    assert [b"", None, b"nein", b"no\x00\xff", None] == found
+
+
+def test_nothing_is_remembered_and_recalled(world: World) -> None:
+    """
+    Empty batches are nothing.
+    """
+    desk = world.desk()
+    desk.remember([])
+    desk.reply([])
+    desk.clear([])
+
+    assert ([], []) == (desk.recall([]), desk.begin([]))
+
+
+def test_remembering_again_is_no_error(world: World) -> None:
+    """
+    A worker that is not sure whether it remembered a refusal does so again.
+    """
+    desk = world.desk()
+    desk.remember([(0, "c-1", b"no")])
+    desk.remember([(0, "c-1", b"no"), (0, "c-2", b"no")])
+
+    assert [b"no", b"no"] == desk.recall([(0, "c-1"), (0, "c-2")])
+
+
+def test_many_refusals_at_once(world: World) -> None:
+    """
+    A batch as large as a turn's is remembered as a whole.
+    """
+    refusals = [(number % controls.PARTITIONS, f"c-{number}", b"%d" % number) for number in range(1_000)]
+    world.desk().remember(refusals)
+
+    assert [answer for _, _, answer in refusals] == world.desk().recall(
+        [(partition, command_id) for partition, command_id, _ in refusals]
+    )
+
+
+def test_old_refusals_are_forgotten(world: World) -> None:
+    """
+    A refusal is kept for its time and not much longer, as long as new ones come in.
+    """
+    if not world.features.refusals_expire:
+        pytest.skip("refusals in memory stay")
+    desk = world.desk(refusals_s=1)
+    desk.remember([(0, f"old-{number}", b"no") for number in range(150)])
+
+    assert b"no" == desk.recall([(0, "old-0")])[0]
+
+    def forgotten() -> bool:
+        desk.remember([(0, "new", b"no")])
+        return set(desk.recall([(0, f"old-{number}") for number in range(150)])) == {None}
+
+    eventually(forgotten)
+
+    assert [b"no"] == desk.recall([(0, "new")])
+
+
+# -- replies
+
+
+def test_a_caller_is_told(world: World) -> None:
+    """
+    An answer ends the future of whoever waits for it, byte for byte.
+    """
+    address, future = world.mailbox().expect("c-1")
+    world.desk().reply([(address, b"yes\x00\xff")])
+
+    assert b"yes\x00\xff" == future.result(SECONDS_MAX)
+
+
+def test_each_caller_gets_its_own_answer(world: World) -> None:
+    """
+    Many callers of many processes wait at once, and each gets what it asked for.
+    """
+    mailboxes = [world.mailbox() for _ in range(3)]
+    ids = ["plain", "with/slash", "a b", "日本", "{x}:y", "."]
+    waiting = {
+        (number, command_id): mailbox.expect(f"{number}{command_id}")
+        for number, mailbox in enumerate(mailboxes)
+        for command_id in ids
+    }
+    world.desk().reply([(address, f"{who}".encode()) for who, (address, _) in waiting.items()])
+
+    assert {who: f"{who}".encode() for who in waiting} == {
+        who: future.result(SECONDS_MAX) for who, (_, future) in waiting.items()
+    }
+
+
+def test_nobody_need_be_listening(world: World) -> None:
+    """
+    Answers to callers that have gone, or never were, harm nobody else's.
+    """
+    mailbox = world.mailbox()
+    gone, _ = mailbox.expect("c-1")
+    mailbox.forget("c-1")
+    mailbox.forget("never")
+    address, future = mailbox.expect("c-2")
+    world.desk().reply([(gone, b"1"), ("", b"?"), ("nobody/c-2", b"?"), (address, b"2"), (address, b"3")])
+
+    assert b"2" == future.result(SECONDS_MAX)
+
+
+def test_a_caller_that_gave_up_harms_no_other(world: World) -> None:
+    """
+    A future that was cancelled, as an asyncio task's is, ends nothing but itself.
+    """
+    mailbox = world.mailbox()
+    cancelled, future = mailbox.expect("c-1")
+    future.cancel()
+    address, other = mailbox.expect("c-2")
+    world.desk().reply([(cancelled, b"1"), (address, b"2")])
+
+    assert b"2" == other.result(SECONDS_MAX)
+
+    address, other = mailbox.expect("c-3")
+    world.desk().reply([(address, b"3")])
+
+    assert b"3" == other.result(SECONDS_MAX)
+
+
+def test_callers_come_and_go_on_many_threads(world: World) -> None:
+    """
+    One mailbox serves every thread of a process.
+    """
+    mailbox = world.mailbox()
+
+    def ask(number: int) -> list[bytes]:
+        desk = world.desk()
+        found = []
+        for step in range(20):
+            address, future = mailbox.expect(f"c-{number}-{step}")
+            desk.reply([(address, b"%d %d" % (number, step))])
+            found.append(future.result(SECONDS_MAX))
+        return found
+
+    assert [[b"%d %d" % (number, step) for step in range(20)] for number in range(6)] == together(6, ask)
+
+
+def test_a_mailbox_comes_back(redis_world: RedisWorld) -> None:
+    """
+    A caller whose connection broke is told so, to ask again, and hears answers from then on.
+    """
+    told: list[bool] = []
+    mailbox = redis_world.mailbox(on_reconnect=lambda: told.append(True))
+    address, future = mailbox.expect("c-1")
+    for client in redis_world.client.client_list(_type="pubsub"):
+        if client["name"] == f"holdfast-{redis_world.settings.namespace}":
+            redis_world.client.client_kill_filter(_id=client["id"])
+    eventually(lambda: told == [True])
+    redis_world.desk().reply([(address, b"yes")])
+
+    assert b"yes" == future.result(SECONDS_MAX)
+
+
+# -- suspects
+
+
+def test_turns_are_counted(world: World) -> None:
+    """
+    Each turn that is begun counts one more, each command by itself, for whoever asks, until its turn comes to an end.
+    """
+    commands = [(0, "c-1"), (0, "c-2"), (3, "c-1")]
+
+    assert [1, 1, 1] == world.desk().begin(commands)
+    assert [2, 2] == world.desk().begin(commands[:2])
+
+    world.desk().clear([(0, "c-1"), (2, "never")])
+
+    assert [1, 3, 2] == world.desk().begin(commands)
+
+
+def test_turns_are_counted_once_each(world: World) -> None:
+    """
+    Many workers that count at once miss none.
+    """
+    desks = [world.desk() for _ in range(6)]
+    found = together(6, lambda number: [desks[number].begin([(1, "c-1")])[0] for _ in range(20)])
+
+    assert list(range(1, 121)) == sorted(count for counts in found for count in counts)
+    assert all(counts == sorted(counts) for counts in found)
+
+
+def test_suspects_and_refusals_do_not_mix(world: World) -> None:
+    """
+    A command may be both, and one knows nothing of the other.
+    """
+    desk = world.desk()
+    desk.begin([(0, "c-1")])
+    waiting = begin(lambda: desk.recall([(0, "c-1")]))
+
+    assert [None] == waiting.result(SECONDS_MAX)

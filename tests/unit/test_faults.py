@@ -1,0 +1,83 @@
+"""
+Fault points: nothing in production, whatever a test wants in a test.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from holdfast.runtime import faults
+from holdfast.runtime.faults import Point
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    """
+    Leave no point armed for other tests.
+    """
+    yield
+    faults.disarm()
+
+
+@pytest.mark.parametrize("point", Point)
+def test_a_point_that_nobody_armed_is_passed(point: Point) -> None:
+    """
+    In production nothing happens.
+    """
+    faults.reach(point)
+
+
+def test_an_armed_point_strikes_each_time() -> None:
+    """
+    And only that point.
+    """
+    struck: list[str] = []
+    faults.arm(Point.COMMITTED, lambda: struck.append("committed"))
+
+    for point in (*Point, *Point):
+        faults.reach(point)
+
+    assert ["committed", "committed"] == struck
+
+
+def test_a_point_may_raise() -> None:
+    """
+    What a test armed it with comes out where the point is.
+    """
+
+    def strike() -> None:
+        raise ConnectionError
+
+    faults.arm(Point.ACKED, strike)
+
+    with pytest.raises(ConnectionError):
+        faults.reach(Point.ACKED)
+
+
+def test_disarming_forgets_every_point() -> None:
+    """
+    A test leaves nothing behind.
+    """
+    for point in Point:
+        faults.arm(point, lambda: pytest.fail("still armed"))
+
+    faults.disarm()
+
+    for point in Point:
+        faults.reach(point)
+
+
+def test_points_are_in_the_order_of_a_commands_way() -> None:
+    """
+    A crash test that walks them strikes between every two steps.
+    """
+    assert [
+        Point.RECEIVED,
+        Point.OPENED,
+        Point.DECIDED,
+        Point.COMMITTED,
+        Point.SNAPSHOT,
+        Point.BARRIER_PASSED,
+        Point.REPLIED,
+        Point.ACKED,
+    ] == list(Point)[:8]

@@ -1,0 +1,151 @@
+"""
+The turn: refusals are answered, remembered where somebody was told, and told again.
+"""
+
+import msgspec
+import pytest
+
+from holdfast.runtime.outcome import Answer
+from tests.unit.desk import Desk, ref, replies, sent
+from tests.unit.trouble import Do, Mood
+
+
+def test_a_refusal_is_answered_with_its_reason_and_details() -> None:
+    """
+    Whoever waits learns why; the log learns nothing.
+    """
+    desk = Desk()
+
+    result = desk.run(sent(Do("t-1", "refuse", 7), "c-1", reply_to="me/c-1"))
+
+    answer = replies(result)["me/c-1"]
+    assert ("rejected", "no", {"amount": 7}) == (
+        answer.kind,
+        answer.reason,
+        msgspec.msgpack.decode(answer.details),
+    )
+    assert (0, 1) == (result.accepted, result.rejected)
+    assert {} == desk.server.instances
+
+
+def test_a_refusal_creates_no_instance() -> None:
+    """
+    A refused first command leaves no ghost: the next one is decided on the initial state, as record 1.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1", "refuse"), "c-1"))
+
+    desk.run(sent(Do("t-1"), "c-2"))
+
+    assert ["c-2"] == desk.commands(ref())
+
+
+def test_only_refusals_that_somebody_is_told_are_remembered() -> None:
+    """
+    A refusal that nobody waits for costs no memory.
+    """
+    desk = Desk()
+
+    result = desk.run(sent(Do("t-1", "refuse"), "c-1"), sent(Do("t-1", "refuse"), "c-2", reply_to="me/c-2"))
+
+    assert ["c-2"] == [answer.command_id for _, _, answer in result.refusals]
+
+
+def test_what_was_refused_stays_refused() -> None:
+    """
+    A command that comes again after its sender was told of its refusal is not decided, though it could be accepted now.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1"), "c-1"))
+    desk.run(sent(Do("t-1", "even"), "c-2", reply_to="me/c-2"))
+    desk.run(sent(Do("t-1"), "c-3"))
+
+    result = desk.run(sent(Do("t-1", "even"), "c-2", reply_to="me/c-2"))
+
+    assert ["c-1", "c-3"] == desk.commands(ref())
+    assert [("rejected", "odd", True)] == [(a.kind, a.reason, a.duplicate) for a in replies(result).values()]
+    assert 1 == result.duplicates
+
+
+def test_a_redelivered_refusal_is_told_as_if_for_the_first_time() -> None:
+    """
+    The answer may have been lost with its worker: the caller hears Rejected, not Duplicate.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"))
+
+    result = desk.run(sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1", redeliveries=1))
+
+    assert [("rejected", False)] == [(a.kind, a.duplicate) for a in replies(result).values()]
+
+
+def test_what_was_refused_stays_refused_within_a_batch() -> None:
+    """
+    The second copy of a refused command is refused as the first was, though a command between them changed the state.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1"), "c-1"))
+
+    result = desk.run(
+        sent(Do("t-1", "even"), "c-2", reply_to="me/c-2"),
+        sent(Do("t-1"), "c-3"),
+        sent(Do("t-1", "even"), "c-2", reply_to="you/c-2"),
+    )
+
+    assert ["c-1", "c-3"] == desk.commands(ref())
+    assert {"me/c-2": ("rejected", "odd", False), "you/c-2": ("rejected", "odd", True)} == {
+        address: (answer.kind, answer.reason, answer.duplicate) for address, answer in replies(result).items()
+    }
+    assert (1, 1, 1) == (result.accepted, result.rejected, result.duplicates)
+
+
+def test_a_remembered_refusal_is_the_first_outcome() -> None:
+    """
+    What is kept of a refusal never says that it was a duplicate itself.
+    """
+    desk = Desk()
+
+    result = desk.run(
+        sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"), sent(Do("t-1", "refuse"), "c-1", reply_to="you/c-1")
+    )
+
+    assert {False} == {answer.duplicate for _, _, answer in result.refusals}
+
+
+def test_a_refusal_is_of_one_instance() -> None:
+    """
+    Another instance may know the same command id: its command is decided, not answered with a stranger's refusal.
+    """
+    desk = Desk()
+    neighbours = [one for one in (ref(f"t-{number}") for number in range(50)) if one.partition == ref().partition]
+    desk.run(sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"))
+
+    result = desk.run(*(sent(Do(one.key), "c-1", reply_to=f"me/{one.key}") for one in neighbours))
+
+    expected = {f"me/{one.key}": "rejected" if one == ref() else "accepted" for one in neighbours}
+    assert expected == {address: answer.kind for address, answer in replies(result).items()}
+
+
+@pytest.mark.parametrize("redeliveries", [0, 1])
+def test_a_refusal_that_nobody_was_told_may_be_decided_anew(redeliveries: int) -> None:
+    """
+    Nothing was promised to anybody, so a later copy is decided on the state of its own time.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1"), "c-1"), sent(Do("t-1", "even"), "c-2"), sent(Do("t-1"), "c-3"))
+
+    desk.run(sent(Do("t-1", "even"), "c-2", redeliveries=redeliveries))
+
+    assert ["c-1", "c-3", "c-2"] == desk.commands(ref())
+    assert Mood(3) == desk.state(ref())
+
+
+def test_a_refusal_without_details_has_none() -> None:
+    """
+    No details are no bytes.
+    """
+    desk = Desk()
+
+    result = desk.run(sent(Do("t-1"), "c-1"), sent(Do("t-1", "even"), "c-2", reply_to="me/c-2"))
+
+    assert Answer("c-2", "rejected", reason="odd") == replies(result)["me/c-2"]

@@ -4,6 +4,7 @@ What the logs must say at the end of every test, as one function.
 The senders say what they sent, in their order; each event says whose command it records, and which.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -40,9 +41,9 @@ def wrongs_of_one_log(key: str, records: Sequence[Record[Any]]) -> Iterable[str]
     for command_id, count in Counter(record.command_id for record in records).items():
         if count > 1:
             yield f"{key}: {command_id} was committed {count} times"
-    if any(later.at < earlier.at for earlier, later in zip(records, records[1:], strict=False)):
+    if any(later.at < earlier.at for earlier, later in itertools.pairwise(records)):
         yield f"{key}: time goes back"
-    if any(later.token < earlier.token for earlier, later in zip(records, records[1:], strict=False)):
+    if any(later.token < earlier.token for earlier, later in itertools.pairwise(records)):
         yield f"{key}: the token falls"
 
 
@@ -61,6 +62,6 @@ def differences(where: str, sent: Sequence[int], recorded: Sequence[int]) -> Ite
             yield f"{where}: {number} was never sent"
     once = [number for number in dict.fromkeys(recorded) if number in set(sent)]
     place = {number: index for index, number in enumerate(sent)}
-    for earlier, later in zip(once, once[1:], strict=False):
+    for earlier, later in itertools.pairwise(once):
         if place[earlier] > place[later]:
             yield f"{where}: {earlier} overtook {later}"

@@ -6,6 +6,7 @@ servers about what goes on.
 import contextlib
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -75,9 +76,9 @@ class House:
         """
         Run worker processes, and go on once they share the partitions with those that run already.
         """
-        others = {"folder": ROOT, "log_file": self.log, "settings": self.settings} | others
+        given: dict[str, Any] = {"folder": ROOT, "log_file": self.log, "settings": self.settings} | others
         before = len(self.members())
-        with Supervisor(app, processes=processes, **others) as supervisor:
+        with Supervisor(app, processes=processes, **given) as supervisor:
             self.await_shared(before + processes)
             yield supervisor
 
@@ -184,7 +185,7 @@ def house(settings: Settings, folder: Path) -> Iterator[House]:
         assert "Traceback" not in it.said(), "a worker met an error that nobody expected"
     finally:
         # Shown by pytest when the test failed.
-        print("\n".join(it.said().splitlines()[-150:]))
+        sys.stderr.write("\n".join(it.said().splitlines()[-150:]))
         it.close()
 
 
@@ -200,5 +201,3 @@ def accounts(prefix: str, count: int) -> list[str]:
     Return keys of a test's own.
     """
     return [f"{prefix}-{number}" for number in range(count)]
-
-

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from holdfast import Client, Command, PublishFailed, ReplyTimeout, Unavailable
+from holdfast import Client, Command, PublishFailed, Record, ReplyTimeout, Unavailable
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.outcome import Accepted, Duplicate, Outcome, Rejected
 from tests.flow.shop import Overdraw, Post
@@ -89,7 +89,8 @@ class Senders:
             burst = []
             for key in choice.sample(self._keys, min(3, len(self._keys))):
                 burst += [
-                    (new_id(), Post(key, name, next(numbers))) for _ in range(choice.randint(1, self._per_key))
+                    (new_id(), Post(key, name, next(numbers)))
+                    for _ in range(choice.randint(1, self._per_key))
                 ]
             self._send_all(burst)
             for _, post in burst:
@@ -136,7 +137,9 @@ def wrong_answers(senders: Senders, client: Client, workflow: type) -> list[str]
     Return what callers were told that the logs do not say.
     """
     found = []
-    logs = dict(client.histories(workflow, {key for key, *_ in senders.told}))
+    logs: dict[str, list[Record[Any]]] = dict(
+        client.histories(workflow, {key for key, *_ in senders.told})
+    )
     for key, name, number, command_id, outcome in senders.told:
         told = outcome.first if isinstance(outcome, Duplicate) else outcome
         record = next((one for one in logs[key] if one.command_id == command_id), None)

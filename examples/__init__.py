@@ -1,0 +1,1 @@
+"""Whole small applications on Holdfast."""

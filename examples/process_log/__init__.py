@@ -1,0 +1,1 @@
+"""Replay a real process log (XES) through Holdfast, and compare every record with the file."""

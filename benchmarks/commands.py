@@ -1,5 +1,6 @@
 """How many commands a second are submitted and applied, and how long does one alone take, beside plain dramatiq?
 
+Run it as
     python -m benchmarks.commands [--commands 20000] [--keys 1000] [--runs 3] [--processes 1] [--json]
 """
 
@@ -59,7 +60,9 @@ def holdfast_run(where: Ground, commands: int, keys: int, processes: int) -> lis
     rows: list[Row] = []
     log = Path(tempfile.gettempdir()) / f"holdfast-bench-{os.getpid()}.log"
     with holdfast_at(where) as (client, settings):
-        workers = Supervisor("benchmarks.counter:app", settings, processes=processes, folder=ROOT, log_file=log)
+        workers = Supervisor(
+            "benchmarks.counter:app", settings, processes=processes, folder=ROOT, log_file=log
+        )
         with workers:
             for _ in range(WARM_UP):
                 client.execute(Increment("warm"), timeout=60)
@@ -70,7 +73,9 @@ def holdfast_run(where: Ground, commands: int, keys: int, processes: int) -> lis
             rows.append(alone("holdfast", lambda: _executed(client)))
     with holdfast_at(where) as (client, settings):
         client.send_many(Increment(f"k{i % keys}") for i in range(commands))
-        workers = Supervisor("benchmarks.counter:app", settings, processes=processes, folder=ROOT, log_file=log)
+        workers = Supervisor(
+            "benchmarks.counter:app", settings, processes=processes, folder=ROOT, log_file=log
+        )
         with workers:
             client.wait(Counter, "k0", until=lambda _: True, timeout=60)
             meter = Meter(where)
@@ -97,7 +102,7 @@ def dramatiq_run(where: Ground, commands: int, keys: int) -> list[Row]:
     }
     os.environ.update(environment)
     sys.modules.pop("benchmarks.rival", None)
-    from benchmarks import rival  # noqa: PLC0415 - it reads its settings when it is imported
+    from benchmarks import rival
 
     rows: list[Row] = []
     with _dramatiq_workers(environment):
@@ -203,11 +208,13 @@ def summary(rows: list[Row]) -> list[Row]:
     found: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         found.setdefault((str(row["system"]), str(row["what"])), []).append(row)
-    return [
-        {"system": system, "what": what, "runs": len(same)}
-        | {name: median([float(row[name]) for row in same]) for name in same[0] if name not in ("system", "what")}
-        for (system, what), same in found.items()
-    ]
+    medians: list[Row] = []
+    for (system, what), same in found.items():
+        row: Row = {"system": system, "what": what, "runs": len(same)}
+        for name in same[0].keys() - row.keys():
+            row[name] = median([float(one[name]) for one in same])
+        medians.append(row)
+    return medians
 
 
 @click.command()
@@ -216,7 +223,7 @@ def summary(rows: list[Row]) -> list[Row]:
 @click.option("--runs", default=3, show_default=True)
 @click.option("--processes", default=1, show_default=True, help="Holdfast's worker processes.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(commands: int, keys: int, runs: int, processes: int, as_json: bool) -> None:  # noqa: FBT001 - click's way
+def main(commands: int, keys: int, runs: int, processes: int, as_json: bool) -> None:
     """Measure commands per second and the latency of one, Holdfast and plain dramatiq in turn."""
     rows: list[Row] = []
     with ground() as where:
@@ -231,7 +238,12 @@ def main(commands: int, keys: int, runs: int, processes: int, as_json: bool) -> 
     columns = ["system", "what", "per_second", "p50_ms", "p99_ms", "python_us", "redis_us", "rabbitmq_us"]
     table = Table(*columns)
     for row in sorted(found, key=lambda row: str(row["what"])):
-        table.add_row(*(f"{row[name]:,}" if isinstance(row.get(name), float) else str(row.get(name, "")) for name in columns))
+        table.add_row(
+            *(
+                f"{row[name]:,}" if isinstance(row.get(name), float) else str(row.get(name, ""))
+                for name in columns
+            )
+        )
     Console().print(table)
 
 

@@ -49,7 +49,9 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 def _ticks(pid: int) -> int:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        )
     except OSError:
         return 0
     return int(fields[11]) + int(fields[12])

@@ -1,5 +1,6 @@
 """Plain dramatiq: a bare actor that adds one to a Redis key. It keeps no log, no state but the number, no dedup.
 
+Its workers run as
     python -m dramatiq benchmarks.rival:broker --processes 2 --threads 8
 """
 

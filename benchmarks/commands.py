@@ -210,10 +210,10 @@ def summary(rows: list[Row]) -> list[Row]:
         found.setdefault((str(row["system"]), str(row["what"])), []).append(row)
     medians: list[Row] = []
     for (system, what), same in found.items():
-        row: Row = {"system": system, "what": what, "runs": len(same)}
-        for name in same[0].keys() - row.keys():
-            row[name] = median([float(one[name]) for one in same])
-        medians.append(row)
+        middle: Row = {"system": system, "what": what, "runs": len(same)}
+        for name in same[0].keys() - middle.keys():
+            middle[name] = median([float(one[name]) for one in same])
+        medians.append(middle)
     return medians
 
 

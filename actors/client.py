@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,7 +28,7 @@ from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.message import Command, Envelope, describe
 from holdfast.runtime.outcome import Outcome
-from holdfast.runtime.ports import Page
+from holdfast.runtime.ports import Page, Publisher
 from holdfast.runtime.record import Record
 from holdfast.runtime.workflow import Workflow
 
@@ -36,8 +39,22 @@ E = TypeVar("E")
 ID_BYTES_MAX = 128
 
 
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """The connections of one process that have threads of their own."""
+
+    publisher: Publisher
+    replies: Replies
+
+    def close(self) -> None:
+        self.publisher.close()
+        self.replies.close()
+
+
 class Client:
     """The way into Holdfast; make one with `connect(app)`.
+
+    In a process that was forked it connects anew when it is first used; what was on its way stays with the parent.
 
     Raises:
         SetupError: A server refuses us, cannot give the configured durability, or was set up otherwise.
@@ -52,17 +69,18 @@ class Client:
         self._opened: list[wiring.Ports] = []
         self._lock = threading.Lock()
         self._worker: dramatiq.Worker | None = None
+        self._lines: _Lines | None = None
         try:
             self._transport = wiring.open_transport(self.settings)
             self.reader = Reader(app, self.settings.partitions, lambda: self._ports().journal)
-            self._publisher = self._transport.publisher()
-            self._replies = Replies(app, self.settings, self._resend)
+            self._line()
             self._ports()
         except BaseException:
             self.close()
             raise
         if self.settings.redis_url == MEMORY_URL:
             self._worker = _worker_in_this_process(app, self.settings)
+        _clients.add(self)
 
     # -- commands
 
@@ -99,7 +117,7 @@ class Client:
             UsageError, PublishFailed: As for `send`.
         """
         ref, envelope = self._envelope(command, id)
-        return envelope.id, self._publisher.publish(ref.partition, encode_envelope(envelope))
+        return envelope.id, self._line().publisher.publish(ref.partition, encode_envelope(envelope))
 
     def execute(self, command: Command, *, id: str | None = None, timeout: float = 5.0) -> Outcome:  # noqa: A002 - the field's name
         """Send a command and return what became of it.
@@ -123,7 +141,7 @@ class Client:
             )
             raise ReplyTimeout(message) from None
         finally:
-            self._replies.forget(command_id)
+            self.forget_reply(command_id)
 
     def submit_for_outcome(
         self,
@@ -138,7 +156,8 @@ class Client:
             UsageError, PublishFailed: As for `send`.
         """
         ref, envelope = self._envelope(command, id)
-        address, future = self._replies.expect(envelope.id, ref.workflow, timeout)
+        line = self._line()
+        address, future = line.replies.expect(envelope.id, ref.workflow, timeout)
         body = encode_envelope(
             Envelope(
                 envelope.id,
@@ -150,14 +169,14 @@ class Client:
                 trace=envelope.trace,
             )
         )
-        self._replies.sent(envelope.id, ref.partition, body)
+        line.replies.sent(envelope.id, ref.partition, body)
 
         def confirmed(sent: Future[None]) -> None:
             error = sent.exception()
             if error is not None:
-                self._replies.fail(envelope.id, error)
+                line.replies.fail(envelope.id, error)
 
-        self._publisher.publish(ref.partition, body).add_done_callback(confirmed)
+        line.publisher.publish(ref.partition, body).add_done_callback(confirmed)
         return envelope.id, future
 
     def _envelope(self, command: Command, command_id: str | None) -> tuple[Ref, Envelope]:
@@ -177,10 +196,10 @@ class Client:
 
     def forget_reply(self, command_id: str) -> None:
         """Stop waiting for an outcome."""
-        self._replies.forget(command_id)
+        self._line().replies.forget(command_id)
 
     def _resend(self, partition: int, body: bytes) -> None:
-        self._publisher.publish(partition, body)
+        self._line().publisher.publish(partition, body)
 
     # -- instances
 
@@ -270,13 +289,30 @@ class Client:
     @property
     def dead_letters(self) -> DeadLetterDesk:
         """What was given up on: list, show, retry, discard."""
-        return DeadLetterDesk(self._ports().dead_letters, self._publisher, self.settings.partitions)
+        return DeadLetterDesk(self._ports().dead_letters, self._line().publisher, self.settings.partitions)
 
     def pending(self) -> int:
         """Return how many commands wait in the queues, as far as the transport can tell."""
         return sum(self._transport.depth(partition) for partition in range(self.settings.partitions))
 
     # -- life
+
+    def _line(self) -> _Lines:
+        """Return this process's own lines."""
+        lines = self._lines
+        if lines is None:
+            with self._lock:
+                lines = self._lines
+                if lines is None:
+                    publisher = self._transport.publisher()
+                    lines = self._lines = _Lines(publisher, Replies(self.app, self.settings, self._resend))
+        return lines
+
+    def _forked(self) -> None:
+        """Leave to the parent what is the parent's: its threads are not here, and its connections are not ours."""
+        self._parents = (self._lines, self._opened, self._local, self._embedded)
+        self._lines = self._embedded = self._worker = None
+        self._opened, self._local, self._lock = [], threading.local(), threading.Lock()
 
     def _ports(self) -> wiring.Ports:
         """Return this thread's own ports."""
@@ -293,10 +329,8 @@ class Client:
             self._worker.stop(timeout=int(self.settings.drain_s * 1000))
             self._worker.broker.close()
             self._worker = None
-        for name in ("_publisher", "_replies"):
-            part = getattr(self, name, None)
-            if part is not None:
-                part.close()
+        if self._lines is not None:
+            self._lines.close()
         with self._lock:
             for ports in self._opened:
                 ports.close()
@@ -332,3 +366,14 @@ def _worker_in_this_process(app: App, settings: Settings) -> dramatiq.Worker:
     worker = dramatiq.Worker(broker, worker_threads=broker.threads, worker_timeout=100)
     worker.start()
     return worker
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for client in list(_clients):
+        client._forked()
+
+
+os.register_at_fork(after_in_child=_forked)

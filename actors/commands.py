@@ -86,6 +86,8 @@ class CommandLane:
         self._batch_max = batch_max
         self._deferred: list[Delivery] = []
         self._revoked: set[int] = set()
+        #: Revoked partitions of which something was given back: what came after it must go the same way.
+        self._returned: set[int] = set()
         self._shared = _Shared()
 
     # -- what dramatiq's threads do
@@ -101,11 +103,15 @@ class CommandLane:
             log.warning("consumer failed", extra={"lane": self.name, "error": str(error)})
             self._shared.stopping.wait(RETRY_MAX_S)
             return None
-        if not taken and not waiting:
-            return None
-        faults.reach(Point.RECEIVED)
         with self._shared.lock:
             deferred, self._deferred = self._deferred, []
+            returned = frozenset(self._returned)
+        if returned:
+            self._consumer.give_back([delivery for delivery in taken if delivery.partition in returned])
+            taken = [delivery for delivery in taken if delivery.partition not in returned]
+        if not taken and not deferred:
+            return None
+        faults.reach(Point.RECEIVED)
         return CommandBatch(deferred + taken)
 
     def work(self, batch: CommandBatch) -> None:
@@ -183,6 +189,7 @@ class CommandLane:
         """Begin to serve a partition."""
         with self._shared.lock:
             self._revoked.discard(partition)
+            self._returned.discard(partition)
         self._consumer.assign(partition)
 
     def revoke(self, partition: int) -> None:
@@ -197,6 +204,7 @@ class CommandLane:
             returned = [delivery for delivery in self._deferred if delivery.partition in self._revoked]
             if returned:
                 self._deferred = [one for one in self._deferred if one.partition not in self._revoked]
+                self._returned |= {delivery.partition for delivery in returned}
         if returned:
             self._consumer.give_back(returned)
 

@@ -20,7 +20,7 @@ from holdfast.runtime.app import App
 from holdfast.runtime.clock import Clock, monotonic, to_ms
 from holdfast.runtime.codec import decode_envelope, encode_envelope
 from holdfast.runtime.dead_letter import DeadLetter, sentence_of, traceback_of
-from holdfast.runtime.errors import HoldfastError, Undecodable, UnknownType, UsageError
+from holdfast.runtime.errors import HoldfastError, Undecodable, UnknownType
 from holdfast.runtime.faults import Point
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.ingress import translate
@@ -78,17 +78,25 @@ class Doorman:
         self._batch_max = batch_max
         self._patience_s = patience_s
         self._deferred: list[Delivery] = []
+        self._lock = threading.Lock()
+        self._revoked = False
+        #: Something was given back since then: what came after it must go the same way.
+        self._returned = False
         self._stopping = threading.Event()
 
     # -- what dramatiq's threads do
 
     def take(self, timeout_s: float) -> DoorBatch | None:
         """Return foreign messages; while one of an unknown type waits, all wait behind it, to keep their order."""
-        if self._deferred:
-            self._stopping.wait(STALLED_STEP_S)
+        with self._lock:
             deferred, self._deferred = self._deferred, []
+        if deferred:
+            self._stopping.wait(STALLED_STEP_S)
             return DoorBatch(deferred)
         taken = self._consumer.take(self._batch_max, timeout_s)
+        if self._returned:
+            self._consumer.give_back(taken)
+            return None
         return DoorBatch(taken) if taken else None
 
     def work(self, batch: DoorBatch) -> None:
@@ -110,14 +118,18 @@ class Doorman:
                 continue
             try:
                 ref, body = self._translated(batch, delivery)
-                sending.append(self._publisher.publish(ref.partition, body))
             except UnknownType as error:
                 if not self._out_of_patience(delivery):
                     deferred = batch.deliveries[position:]
                     break
                 letters.append(self._refused(delivery, error))
-            except UsageError as error:
+            except Exception as error:  # noqa: BLE001 - an upcaster or a key is user code and may raise anything
                 letters.append(self._refused(delivery, error))
+            else:
+                sending.append(self._publisher.publish(ref.partition, body))
+        for delivery in deferred:
+            # Whoever waits behind another loses patience with him, not after him.
+            self._out_of_patience(delivery)
         for future in sending:
             future.result()
         if letters:
@@ -141,7 +153,7 @@ class Doorman:
             delivery.deferred_since = monotonic()
         return monotonic() - delivery.deferred_since >= self._patience_s
 
-    def _refused(self, delivery: Delivery, error: UsageError) -> DeadLetter:
+    def _refused(self, delivery: Delivery, error: Exception) -> DeadLetter:
         log.error("foreign message became a dead letter", extra={"error": str(error)})
         return DeadLetter(
             f"{DOOR}.{new_id()}",
@@ -190,25 +202,36 @@ class Doorman:
         """Acknowledge what was sent on, and keep back what waits."""
         self._consumer.ack(batch.done)
         waiting = batch.deferred or ([] if batch.done else batch.deliveries)
-        if self._stopping.is_set():
-            return
-        self._deferred = list(waiting)
+        if not self._stopping.is_set():
+            with self._lock:
+                self._deferred = list(waiting)
+        self._give_back()
 
     # -- what the steward does
 
     def assign(self, partition: int) -> None:
         """Keep the door when partition 0 is ours."""
         if partition == DOOR:
+            with self._lock:
+                self._revoked = self._returned = False
             self._consumer.assign(self._ingress)
             self._consumer.assign(self._dead)
 
     def revoke(self, partition: int) -> None:
         """Leave the door."""
         if partition == DOOR:
+            with self._lock:
+                self._revoked = True
             self._consumer.revoke(self._ingress)
             self._consumer.revoke(self._dead)
-            deferred, self._deferred = self._deferred, []
-            self._consumer.give_back(deferred)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with self._lock:
+            deferred = self._deferred if self._revoked else []
+            if deferred:
+                self._deferred, self._returned = [], True
+        self._consumer.give_back(deferred)
 
     def drained(self, partition: int) -> bool:
         """Return whether nothing is left here."""

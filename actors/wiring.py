@@ -182,7 +182,8 @@ def command_broker(app: App, settings: Settings, *, lanes: int) -> PoolBroker:
     steward_ports = open_ports(settings)
     transport = open_transport(settings)
     member = Member(new_id().partition(".")[0], ("command",), this_host(), os.getpid(), datetime.now(UTC))
-    found = [_command_lane(app, settings, transport, member.id, number) for number in range(lanes)]
+    alone = threading.Lock()
+    found = [_command_lane(app, settings, transport, member.id, number, alone) for number in range(lanes)]
     everything: list[Lane] = list(found)
     doorman = _doorman(app, settings, transport) if isinstance(transport, RabbitTransport) else None
     if doorman is not None:
@@ -206,7 +207,9 @@ def command_broker(app: App, settings: Settings, *, lanes: int) -> PoolBroker:
     return PoolBroker(everything, [steward])
 
 
-def _command_lane(app: App, settings: Settings, transport: Transport, owner: str, number: int) -> CommandLane:
+def _command_lane(
+    app: App, settings: Settings, transport: Transport, owner: str, number: int, alone: threading.Lock
+) -> CommandLane:
     ports = open_ports(settings)
     turn = Turn(
         app,
@@ -217,6 +220,7 @@ def _command_lane(app: App, settings: Settings, transport: Transport, owner: str
         clock=SystemClock(),
         partitions=settings.partitions,
         limits=limits(settings),
+        alone=alone,
     )
     lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.close)
     return CommandLane(

@@ -65,7 +65,7 @@ def _examine_servers(settings: Settings) -> Iterator[Finding]:
             waiting = yield from _examine_queues(settings)
             yield from redis_checkup.examine_work(settings, link, waiting)
         except HoldfastError as failure:
-            yield error("checkup", f"it ended early: {failure}", "look again")
+            yield error("checkup", f"it ended early: {failure}", "put that right, and look again")
 
 
 def _examine_queues(settings: Settings) -> Generator[Finding, None, int]:

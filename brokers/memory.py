@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from holdfast.brokers.care import company
 from holdfast.brokers.cursor import decode_cursor, encode_cursor
 from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
 from holdfast.runtime.dead_letter import DeadLetter
@@ -447,7 +448,7 @@ class MemoryConsumer:
             self._let_go(partition)
 
     def take(self, limit: int, timeout_s: float) -> list[Delivery]:
-        """Return what has arrived."""
+        """Return what has arrived; what was handed out before comes in small batches, at last alone."""
         taken: list[Delivery] = []
         with self._server.changed:
             self._server.changed.wait_for(self._has_some, timeout_s)
@@ -455,7 +456,7 @@ class MemoryConsumer:
                 if self._server.consumers.setdefault(partition, self) is not self:
                     continue
                 queue = self._server.queues[partition]
-                while queue and len(taken) < limit:
+                while queue and len(taken) < (limit := company(queue[0].redeliveries, limit)):
                     taken.append(queue.popleft())
                     self._taken.setdefault(partition, []).append(taken[-1])
         return taken

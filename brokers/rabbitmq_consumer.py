@@ -1,16 +1,15 @@
 """The batch consumer: what several queues deliver over one channel, taken in batches and acknowledged with `multiple`.
 
-Order and care, in three rules:
+Order, in three rules:
 
 1. A queue is subscribed to only once it has no other consumer: messages that a former one returned then come first.
-2. A subscription begins with one message at a time if the queue is not empty. A message that was handed out before
-   may have killed its worker; what is delivered together dies together, and counts against the delivery limit
-   together. So the prefetch is 1 while messages come that were handed out twice, 16 for once, and full for fresh ones.
-   It only ever grows: the broker puts what it could not deliver to a cancelled subscription behind all else that was
-   returned. With the only message of a prefetch of 1 kept back nothing is on its way; and when a fresh message comes
-   nothing is left of what was returned.
-3. Cancelling a subscription returns nothing: what was delivered stays ours, and must be acknowledged before the
-   partition is given away.
+2. They come first, but not in their order: what a dead consumer held is put behind what is left of the messages that
+   others returned before it. So all of them are kept back until the last one is here, and then sorted by how often they
+   were handed out, the oftenest first. That is their order, since whoever stands in front was handed out at least as
+   often as those behind him: by induction over deaths, a stable sort restores it however many there were. (Taking
+   only some of them at a time, for fear that one kills its worker, would need another death to lose the order.)
+3. Cancelling a subscription returns nothing: what was delivered stays ours, and must be acknowledged or given back
+   before the partition is given away.
 """
 
 from __future__ import annotations
@@ -24,19 +23,31 @@ from typing import Any
 
 import pika
 
+from holdfast.brokers.care import company
 from holdfast.brokers.rabbitmq_loop import RabbitLoop
 from holdfast.runtime.config import Settings
 from holdfast.runtime.ports import Delivery
 
 #: How often it is looked whether a queue's former consumer is gone.
 SUBSCRIBE_RETRY_S = 0.1
-#: The prefetch for messages that were handed out once before, and for those that were oftener.
-CAREFUL = 16
-ALONE = 1
+#: How long it must be quiet before what was returned is handed on without a sign that it is complete.
+QUIET_S = 1.0
 #: After a batch of at least so many the next one is given a moment to gather: under load a round trip for hundreds
 #: beats many for a few, and when there is no load nobody waits.
 GATHER_FROM = 8
 GATHER_S = 0.002
+
+
+class _Returned:
+    """The first messages of a subscription, kept back until all that was returned is among them."""
+
+    __slots__ = ("complete", "messages", "waiting")
+
+    def __init__(self, waiting: int) -> None:
+        self.messages: list[Delivery] = []
+        self.complete = False
+        #: How many there are at most; 0 where nothing was said to wait.
+        self.waiting = waiting
 
 
 class RabbitConsumer:
@@ -49,8 +60,10 @@ class RabbitConsumer:
         self._arrived = threading.Event()
         self._buffer: deque[Delivery] = deque()
         self._assigned: set[int] = set()
-        #: Subscriptions by partition: the consumer tag and its prefetch. On the connection's thread only.
-        self._subscribed: dict[int, tuple[str, int]] = {}
+        #: Consumer tags by partition, and what is kept back until all that was returned is here. Both belong to the
+        #: connection's thread.
+        self._subscribed: dict[int, str] = {}
+        self._returned: dict[int, _Returned] = {}
         self._cancelling: set[int] = set()
         #: Delivery tags that are not acknowledged, ascending, with their partition.
         self._unacked: dict[int, int] = {}
@@ -73,13 +86,15 @@ class RabbitConsumer:
         """Cancel the subscription; what was delivered stays ours."""
         with self._lock:
             self._assigned.discard(partition)
+            if partition in self._cancelling:
+                return
             self._cancelling.add(partition)
         if not self._loop.call(lambda: self._cancel(partition)):
             with self._lock:
                 self._cancelling.discard(partition)
 
     def take(self, limit: int, timeout_s: float) -> list[Delivery]:
-        """Return what has arrived."""
+        """Return what has arrived; what was handed out before comes in small batches, at last alone."""
         buffer = self._buffer
         if not buffer:
             self._arrived.clear()
@@ -88,7 +103,9 @@ class RabbitConsumer:
         if self._last_taken >= GATHER_FROM and len(buffer) < limit:
             time.sleep(GATHER_S)
         with self._lock:
-            taken = [buffer.popleft() for _ in range(min(limit, len(buffer)))]
+            taken: list[Delivery] = []
+            while buffer and len(taken) < (limit := company(buffer[0].redeliveries, limit)):
+                taken.append(buffer.popleft())
         self._last_taken = len(taken)
         return taken
 
@@ -135,6 +152,7 @@ class RabbitConsumer:
             self._unacked = {}
             self._counts.clear()
             self._subscribed = {}
+            self._returned = {}
             self._cancelling.clear()
 
     def _current(self, channel: Any) -> bool:
@@ -151,13 +169,13 @@ class RabbitConsumer:
             if frame.method.consumer_count:
                 self._loop.later(SUBSCRIBE_RETRY_S, lambda: self._subscribe(partition))
                 return
-            self._consume(partition, ALONE if frame.method.message_count else self._prefetch)
+            self._consume(partition, frame.method.message_count)
 
         channel.queue_declare(self._queue_of(partition), passive=True, callback=declared)
 
-    def _consume(self, partition: int, prefetch: int) -> None:
+    def _consume(self, partition: int, waiting: int) -> None:
         channel, generation = self._channel, self._generation
-        channel.basic_qos(prefetch_count=prefetch)
+        returned = self._returned[partition] = _Returned(min(waiting, self._prefetch))
 
         def on_message(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
             headers = properties.headers
@@ -170,64 +188,62 @@ class RabbitConsumer:
             with self._lock:
                 self._unacked[method.delivery_tag] = partition
                 self._counts[partition] += 1
-            if not self._grow(partition, prefetch, delivery):
-                self._hand_on(delivery)
+                if not returned.complete:
+                    returned.messages.append(delivery)
+                else:
+                    self._buffer.append(delivery)
+            if not returned.complete:
+                self._see_whether_complete(partition, returned)
+            elif not self._arrived.is_set():
+                self._arrived.set()
 
         # When the channel dies, a quorum queue takes back what its subscriptions hold one after the other in the order
         # of their tags; so a later subscription must have a later tag.
-        tag = f"{partition}.{next(self._tags):012d}"
+        self._subscribed[partition] = tag = f"{partition}.{next(self._tags):012d}"
+        channel.basic_qos(prefetch_count=self._prefetch)
         channel.basic_consume(self._queue_of(partition), on_message, consumer_tag=tag)
-        self._subscribed[partition] = (tag, prefetch)
 
-    def _hand_on(self, delivery: Delivery) -> None:
-        with self._lock:
-            self._buffer.append(delivery)
-        if not self._arrived.is_set():
+    def _see_whether_complete(self, partition: int, returned: _Returned) -> None:
+        """Hand on what was kept back, once a fresh message or their number says that nothing more was returned."""
+        count = len(returned.messages)
+        if not returned.messages[-1].redeliveries or count in (returned.waiting, self._prefetch):
+            self._hand_on(partition, returned)
+        else:
+            self._loop.later(QUIET_S, lambda: self._hand_on(partition, returned, count))
+
+    def _hand_on(self, partition: int, returned: _Returned, count: int | None = None) -> None:
+        """Hand on what was kept back, in its order; with a `count`, only if there is still no more than that."""
+        if self._returned.get(partition) is returned and count in (None, len(returned.messages)):
+            del self._returned[partition]
+            with self._lock:
+                returned.complete = True
+                returned.messages.sort(key=lambda delivery: -delivery.redeliveries)
+                self._buffer.extend(returned.messages)
             self._arrived.set()
-
-    def _grow(self, partition: int, prefetch: int, delivery: Delivery) -> bool:
-        """Subscribe anew where a larger prefetch fits what just came; return whether that is kept back until then."""
-        if prefetch == self._prefetch:
-            return False
-        careful = {0: self._prefetch, 1: min(self._prefetch, CAREFUL)}
-        wanted = careful.get(delivery.redeliveries, ALONE)
-        tag, current = self._subscribed.get(partition, ("", wanted))
-        if wanted <= max(prefetch, current) or partition not in self._assigned:
-            return False
-        channel = self._channel
-        # Until the broker has confirmed, messages may come under the old subscription: it stands as the new one.
-        self._subscribed[partition] = (tag, wanted)
-        kept_back = prefetch == ALONE
-
-        def cancelled(_frame: Any) -> None:
-            if not self._current(channel):
-                return
-            if kept_back:
-                self._hand_on(delivery)
-            if partition in self._assigned and partition in self._subscribed:
-                self._consume(partition, wanted)
-
-        _cancel(channel, tag, cancelled)
-        return kept_back
 
     def _cancel(self, partition: int) -> None:
         channel = self._channel
-        subscription = self._subscribed.pop(partition, None)
+        tag = self._subscribed.pop(partition, None)
 
         def done(_frame: Any = None) -> None:
+            returned = self._returned.pop(partition, None)
+            if returned is not None:
+                self._give_back(returned.messages)  # nothing was begun: the next owner gets them all
             with self._lock:
                 self._cancelling.discard(partition)
 
-        if channel is None or subscription is None:
+        if channel is None or tag is None:
             done()
         else:
-            _cancel(channel, subscription[0], done)
+            _cancel(channel, tag, done)
 
     def _on_cancelled(self, frame: Any) -> None:
         """Subscribe again after the broker ended a subscription, as when a queue's leader moves."""
-        for partition, (tag, _) in list(self._subscribed.items()):
+        for partition, tag in list(self._subscribed.items()):
             if tag == frame.method.consumer_tag:
                 del self._subscribed[partition]
+                if partition in self._returned:
+                    self._hand_on(partition, self._returned[partition])
                 self._loop.later(SUBSCRIBE_RETRY_S, lambda lost=partition: self._subscribe(lost))  # type: ignore[misc]  # mypy cannot type a default in a lambda
 
     def _settled(self, deliveries: Sequence[Delivery]) -> list[int]:

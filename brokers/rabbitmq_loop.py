@@ -16,7 +16,7 @@ import pika.exceptions
 from pika.adapters.select_connection import SelectConnection
 
 from holdfast.runtime.config import Settings, hide_password
-from holdfast.runtime.errors import SetupError, Unavailable
+from holdfast.runtime.errors import SettingsError, SetupError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,16 @@ class Handler(Protocol):
 
 
 def parameters(settings: Settings, purpose: str) -> pika.URLParameters:
-    """Return pika's form of the settings' URL."""
-    found = pika.URLParameters(settings.amqp_url)
+    """Return pika's form of the settings' URL.
+
+    Raises:
+        SettingsError: It has an argument that there is not, or that is wrong.
+    """
+    try:
+        found = pika.URLParameters(settings.amqp_url)
+    except (ValueError, TypeError, SyntaxError) as error:
+        message = f"HOLDFAST_AMQP_URL is {hide_password(settings.amqp_url)}, which cannot be used: {error}"
+        raise SettingsError(message) from error
     if "heartbeat=" not in settings.amqp_url:
         found.heartbeat = HEARTBEAT_S
     found.socket_timeout = CONNECT_TIMEOUT_S

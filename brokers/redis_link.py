@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from holdfast.runtime.config import Settings, hide_password
-from holdfast.runtime.errors import SetupError, Unavailable
+from holdfast.runtime.errors import SettingsError, SetupError, Unavailable
 
 #: Long enough for a server that rewrites its AOF, short enough that a dead one is noticed.
 SOCKET_TIMEOUT_S = 10.0
@@ -26,16 +26,22 @@ class RedisLink:
 
     def __init__(self, settings: Settings, *, timeout_s: float | None = SOCKET_TIMEOUT_S) -> None:
         self.where = hide_password(settings.redis_url)
-        self._pool = redis.ConnectionPool.from_url(
-            settings.redis_url,
-            max_connections=2,
-            protocol=2,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            health_check_interval=0,
-            retry=Retry(NoBackoff(), 0),
-            client_name=f"holdfast-{settings.namespace}",
-        )
+        try:
+            self._pool = redis.ConnectionPool.from_url(
+                settings.redis_url,
+                max_connections=2,
+                protocol=2,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                health_check_interval=0,
+                retry=Retry(NoBackoff(), 0),
+                client_name=f"holdfast-{settings.namespace}",
+            )
+            # Nothing is connected by this, but an argument in the URL that there is not is found.
+            self._pool.connection_class(**self._pool.connection_kwargs)
+        except (ValueError, TypeError, redis.exceptions.RedisError) as error:
+            message = f"HOLDFAST_REDIS_URL is {self.where}, which cannot be used: {error}"
+            raise SettingsError(message) from error
         self.client: redis.Redis = redis.Redis(connection_pool=self._pool)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import redis
 
+from holdfast.brokers.care import company
 from holdfast.brokers.durability import barrier
 from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink, unavailable
@@ -32,10 +33,9 @@ PUBLISH_MAX = 500
 PUBLISH_QUEUE_MAX = 10_000
 #: How long one blocking read lasts at most: a new assignment is seen after it.
 READ_STEP_S = 0.25
-#: Pending entries taken over at a time, and how many of those that were handed out oftener than once.
+#: Pending entries that are looked at at a time.
 TAKEOVER_MAX = 100
-CAREFUL = 16
-#: How often it is looked whether what was taken over is acknowledged, so that the next may be.
+#: How long a blocking read lasts at most while there is something to take over.
 TAKEOVER_STEP_S = 0.02
 #: Before every entry.
 START = b"0"
@@ -228,44 +228,56 @@ class RedisConsumer:
             self._takeovers = {p: self._takeovers.get(p, START) for p in self._assigned}
 
     def _taken_over(self, takeovers: dict[int, bytes], limit: int) -> list[Delivery]:
+        """Return what is pending and in nobody's hands, in small batches, at last alone."""
         taken: list[Delivery] = []
         for partition, start in takeovers.items():
-            if len(taken) < limit:
-                taken += self._take_over(partition, start, min(limit - len(taken), TAKEOVER_MAX))
+            found = self._pending(partition, start, min(limit, TAKEOVER_MAX))
+            with self._lock:
+                ours = set(self._outstanding.get(partition, ()))
+                if not found:
+                    self._takeovers.pop(partition, None)
+                    continue
+            wanted: list[tuple[bytes, int]] = []
+            reached = start
+            for id_, times in found:
+                if id_ not in ours:
+                    limit = company(times, limit)
+                    if len(taken) + len(wanted) >= limit:
+                        break
+                    wanted.append((id_, times))
+                reached = id_
+            taken += self._claimed(partition, reached, wanted)
+            if len(taken) >= limit:
+                break
         return taken
 
-    def _take_over(self, partition: int, start: bytes, limit: int) -> list[Delivery]:
-        """Return pending entries with the count of their hand-outs; small batches, alone at last."""
-        key, client = self._keys.commands(partition), self._read_link.client
+    def _pending(self, partition: int, start: bytes, count: int) -> list[tuple[bytes, int]]:
+        """Return the next pending entries, and how often each was handed out."""
         low = "-" if start == START else f"({start.decode()}"
+        key = self._keys.commands(partition)
         try:
-            found: Any = client.xpending_range(key, GROUP, low, "+", limit)
+            found: Any = self._read_link.client.xpending_range(key, GROUP, low, "+", count)
         except redis.exceptions.ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
-            found = []  # the server came back without its data
-            self._make_group(self._read_link, partition)
-        with self._lock:
-            ours = set(self._outstanding.get(partition, ()))
-            if not found:
-                self._takeovers.pop(partition, None)
-                return []
-        pending = [entry for entry in found if entry["message_id"] not in ours]
-        worst = max((int(entry["times_delivered"]) for entry in pending), default=0)
-        if worst > 1 and ours:
+            self._make_group(self._read_link, partition)  # the server came back without its data
             return []
-        pending = pending[: 1 if worst > 2 else CAREFUL if worst > 1 else limit]
-        ids = [entry["message_id"] for entry in pending]
-        claimed: Any = client.xclaim(key, GROUP, GROUP, 0, ids) if ids else []
-        counts = {entry["message_id"]: int(entry["times_delivered"]) for entry in pending}
+        return [(entry["message_id"], int(entry["times_delivered"])) for entry in found]
+
+    def _claimed(self, partition: int, reached: bytes, wanted: list[tuple[bytes, int]]) -> list[Delivery]:
+        claimed: Any = ()
+        if wanted:
+            ids: list[Any] = [id_ for id_, _ in wanted]
+            claimed = self._read_link.client.xclaim(self._keys.commands(partition), GROUP, GROUP, 0, ids)
+        times = dict(wanted)
         with self._lock:
             if partition in self._takeovers:
-                self._takeovers[partition] = ids[-1] if ids else found[-1]["message_id"]
+                self._takeovers[partition] = reached
             # An entry that is pending but was deleted comes back empty, or not at all.
-            return [self._delivery(partition, id_, fields, counts[id_]) for id_, fields in claimed if fields]
+            return [self._delivery(partition, id_, fields, times[id_]) for id_, fields in claimed if fields]
 
     def _read(self, ready: list[int], limit: int, left_s: float, waiting: bool) -> list[Delivery]:
-        """Return new entries; where a takeover waits for what it gave out, look after it soon."""
+        """Return new entries."""
         step_s = min(left_s, TAKEOVER_STEP_S if waiting else READ_STEP_S)
         if not ready:
             self._changed.wait(step_s)

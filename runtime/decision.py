@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, Never, TypeVar
+from typing import Any, Generic, Never, TypeVar, overload
 
 from holdfast.runtime.errors import UsageError
 
@@ -15,6 +15,9 @@ E_co = TypeVar("E_co", covariant=True)
 F_co = TypeVar("F_co", covariant=True)
 E_ = TypeVar("E_")
 F_ = TypeVar("F_")
+A_ = TypeVar("A_")
+B_ = TypeVar("B_")
+C_ = TypeVar("C_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,14 @@ class Accept(Generic[E_co, F_co]):
     #: Keys of timers to cancel; cancels are applied before the timers of the same decision.
     cancels: tuple[str, ...] = ()
 
-    def effect(self, *effects: F_) -> Accept[E_co, F_co | F_]:
+    # The overloads are for type checkers: of two classes some of them make their common base, not their union.
+    @overload
+    def effect(self, first: A_, second: B_, /) -> Accept[E_co, F_co | A_ | B_]: ...
+    @overload
+    def effect(self, first: A_, second: B_, third: C_, /) -> Accept[E_co, F_co | A_ | B_ | C_]: ...
+    @overload
+    def effect(self, *effects: F_) -> Accept[E_co, F_co | F_]: ...
+    def effect(self, *effects: Any) -> Accept[E_co, Any]:
         """Ask for effects, to be run after the commit, in any order."""
         return Accept(self.events, (*self.effects, *effects), self.timers, self.cancels)
 
@@ -77,7 +87,13 @@ class Reject:
 Decision = Accept[E_, F_] | Reject
 
 
-def accept(first: E_, *more: E_) -> Accept[E_, Never]:
+@overload
+def accept(first: A_, second: B_, /) -> Accept[A_ | B_, Never]: ...
+@overload
+def accept(first: A_, second: B_, third: C_, /) -> Accept[A_ | B_ | C_, Never]: ...
+@overload
+def accept(first: E_, *more: E_) -> Accept[E_, Never]: ...
+def accept(first: Any, *more: Any) -> Accept[Any, Never]:
     """Accept a command with at least one event: an accepted command must record something.
 
     Chain `.effect(...)`, `.timer(...)` and `.cancel(...)` to ask for more.

@@ -30,9 +30,9 @@ class Definition:
     """
 
     def __init__(self, kind: type[Workflow[Any, Any, Any, Any]]) -> None:
+        _check_class(kind)
         self.kind = kind
         self.name = kind.__qualname__
-        _check_class(kind)
         self.type: str = kind.type
         state, commands, events, effects = _arguments(kind)
         command_classes = _classes(self.name, "command", commands, Command)

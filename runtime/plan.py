@@ -95,7 +95,7 @@ def make_plan(
         elif letter.broken is not None:
             plan.failures.append((letter, letter.broken))
         elif envelope.id in plan.refused:
-            again = letter.delivery.redeliveries == 0
+            again = letter.delivery.fresh
             plan.answers.append((letter, msgspec.structs.replace(plan.refused[envelope.id], duplicate=again)))
         elif plan.run_state.finished:
             plan.answers.append((letter, Answer(envelope.id, "completed", reason=plan.run_state)))

@@ -300,6 +300,13 @@ class Delivery:
     deferred_since: float = 0.0
     #: What a foreign sender said beside the body: content_type, message_id, type, traceparent.
     attributes: dict[str, str] | None = None
+    #: How many turns of this process it was in, this one included.
+    turns: int = 0
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nobody has worked on it before: a command in it that is known already came in another message."""
+        return self.redeliveries == 0 and self.turns <= 1
 
 
 class Publisher(Protocol):

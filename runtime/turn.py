@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -100,6 +101,7 @@ class Turn:
         limits: Limits | None = None,
         cache: ActorCache | None = None,
         trace: Callable[[], str | None] = lambda: None,
+        alone: AbstractContextManager[object] | None = None,
     ) -> None:
         self._app = app
         self._journal = journal
@@ -111,13 +113,19 @@ class Turn:
         self._partitions = partitions
         self._limits = limits or Limits()
         self._trace = trace
+        #: Held while a suspect is worked on. One for all turns of a process: they die together, and only the one who
+        #: killed them shall be counted.
+        self._alone = alone or nullcontext()
         self.cache = cache if cache is not None else ActorCache()
 
     def run(self, deliveries: Sequence[Delivery]) -> TurnResult:
         """Decide a batch and commit what was decided."""
         result = TurnResult()
+        for delivery in deliveries:
+            delivery.turns += 1
         for portion in _portions(deliveries):
-            self._run(result, portion)
+            with self._alone if _suspicious(portion[0]) else nullcontext():
+                self._run(result, portion)
         order = {id(delivery): index for index, delivery in enumerate(deliveries)}
         result.deferred.sort(key=lambda delivery: order[id(delivery)])
         return result
@@ -162,7 +170,7 @@ class Turn:
             (box.ref.partition, _name(box.ref, letter))
             for box in boxes
             for letter in box.letters
-            if letter.delivery.redeliveries >= SUSPECT_REDELIVERIES
+            if _suspicious(letter.delivery)
         ]
         # What this process began before and lived through (a server was away, say) is the same turn still.
         new = [command for command in commands if command not in self._begun]
@@ -216,9 +224,7 @@ class Turn:
         for (_, letter), data in zip(wanted, found, strict=True):
             if data is not None:
                 refused.add(letter.index)
-                self._reply(
-                    result, letter, _answer_decoder.decode(data), duplicate=letter.delivery.redeliveries == 0
-                )
+                self._reply(result, letter, _answer_decoder.decode(data), duplicate=letter.delivery.fresh)
                 result.duplicates += 1
         for box in boxes if refused else ():
             box.letters = [letter for letter in box.letters if letter.index not in refused]
@@ -318,7 +324,7 @@ class Turn:
                     wanted.append((plan.actor.ref, seq))
         for (letter, seq), data in zip(waiting, self._journal.entry(wanted) if wanted else (), strict=True):
             answer = Answer(letter.envelope.id, "accepted", seq=seq, entry=data or b"")
-            self._reply(result, letter, answer, duplicate=letter.delivery.redeliveries == 0)
+            self._reply(result, letter, answer, duplicate=letter.delivery.fresh)
 
     def _snapshot(self, plans: list[Plan]) -> None:
         due: list[tuple[Ref, Snapshot]] = []
@@ -382,12 +388,16 @@ class Turn:
             result.replies.append((envelope.reply_to, answer))
 
 
+def _suspicious(delivery: Delivery) -> bool:
+    return delivery.redeliveries >= SUSPECT_REDELIVERIES
+
+
 def _portions(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
     """Yield a batch in the portions to run one after another: what may kill its worker comes alone.
 
     So its neighbours are done before it, or were never begun: they are not counted, and not given up with it.
     """
-    for suspected, group in groupby(deliveries, lambda one: one.redeliveries >= SUSPECT_REDELIVERIES):
+    for suspected, group in groupby(deliveries, _suspicious):
         if suspected:
             yield from ([delivery] for delivery in group)
         else:

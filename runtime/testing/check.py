@@ -94,7 +94,11 @@ def check_workflow(
     step = st.tuples(strategies.commands() if commands is None else commands, pauses)
     coverage = Coverage()
 
-    @(settings or hypothesis.settings(deadline=None, database=None, print_blob=False))
+    # Explaining which parts of a story matter traces every line of it: half a minute for what the message says.
+    phases = [phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain]
+    usual = hypothesis.settings(deadline=None, database=None, print_blob=False, phases=phases)
+
+    @hypothesis.settings(settings or usual, report_multiple_bugs=False)
     @hypothesis.given(story=st.lists(step, min_size=1, max_size=commands_max), events=strategies.events())
     def check(story: list[tuple[C, timedelta]], events: tuple[E, ...]) -> None:
         _tell(definition, story, events, coverage)
@@ -145,7 +149,7 @@ class _Instance:
     def handle(self, command: Any, command_id: str, now: datetime, coverage: Coverage) -> None:
         """Handle a command, and check its decision, its events and what comes of handling it once more."""
         actor, definition = self.actor, self.definition
-        name = type(command).__name__
+        name, before, decision = type(command).__name__, actor.state, None
         if not actor.run_state.finished:
             moment = from_ms(clock_ms(now, actor))
             try:
@@ -164,7 +168,14 @@ class _Instance:
                 self._check_accepted(decision)
                 coverage.accepted[name] += 1
                 coverage.events.update(type(event).__name__ for event in decision.events)
-        self._commit(actor, command, command_id, now)
+        recorded = self._commit(actor, command, command_id, now)
+        expected = decision.events if isinstance(decision, Accept) else ()
+        if not same(list(expected), list(recorded)):
+            message = (
+                f"{self.name}.decide is not deterministic: asked a third time about {command!r} in {before!r} it decided "
+                f"otherwise.\n  (- first, + third)\n{difference(expected, recorded)}"
+            )
+            raise AssertionError(message)
         self._survives_state()
         self._handled_twice(actor, command, command_id, now, "by the process that handled it")
         self.snapshots.append(actor.snapshot())
@@ -185,13 +196,19 @@ class _Instance:
                 what = f"{self.name}: the command of a timer, {timer.command!r},"
                 _survives(definition.commands, timer.command, what)
 
-    def _commit(self, actor: Actor, command: Any, command_id: str, now: datetime) -> None:
+    def _commit(self, actor: Actor, command: Any, command_id: str, now: datetime) -> tuple[Any, ...]:
+        """Write the decision as a worker would, and return the events that were recorded."""
         plan = make_plan(actor, [_letter(actor.ref, command_id, command)], now, None, PAYLOAD_BYTES_MAX)
         for _, error in plan.failures:
             message = f"{self.name}: the decision on {command!r} cannot be written: {error}"
             raise AssertionError(message) from error
         self.log += plan.commit.entries
         plan.applied(0)
+        return tuple(
+            event
+            for data in plan.commit.entries
+            for event in self.definition.entries.decode(data, "the record").events
+        )
 
     def _handled_twice(self, actor: Actor, command: Any, command_id: str, now: datetime, where: str) -> None:
         plan = make_plan(actor, [_letter(actor.ref, command_id, command)], now, None, PAYLOAD_BYTES_MAX)

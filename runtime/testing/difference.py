@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-
-from holdfast.runtime.codec import encode
 
 #: Values that fit on a line of this length are not spread over several.
 WIDTH = 88
@@ -18,13 +17,36 @@ LINES_MARKED_MAX = 100
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal, or are stored as the same bytes where they cannot be compared."""
-    if one == other:
+    """Return whether two values are equal, or are alike in every part where their classes know no equality."""
+    if one is other or one == other:
         return True
-    try:
-        return type(one) is type(other) and encode(one) == encode(other)
-    except (TypeError, ValueError, OverflowError, RecursionError):
+    if type(one) is not type(other):
         return False
+    if isinstance(one, float):
+        return math.isnan(one) and math.isnan(other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    these, those = _members(one), _members(other)
+    if these is None or those is None:
+        return False
+    return len(these) == len(those) and all(map(same, these, those))
+
+
+def _members(value: Any) -> list[Any] | None:
+    """Return what is in a value, in order; None where nobody can tell."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    names = _names(value)
+    return None if names is None else [getattr(value, name) for name in names]
+
+
+def _names(value: Any) -> list[str] | None:
+    """Return the names of a value's fields; None where it has none."""
+    if isinstance(value, msgspec.Struct):
+        return list(value.__struct_fields__)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [field.name for field in dataclasses.fields(value)]
+    return None
 
 
 def difference(expected: Iterable[Any], actual: Iterable[Any], *, spread: bool = False) -> str:
@@ -60,15 +82,12 @@ def _lines(value: Any, *, spread: bool = False) -> list[str]:
 
 def _parts(value: Any) -> tuple[str, Iterator[tuple[str, Any]], str] | None:
     """Return how a value opens, what is in it, and how it closes; None where it has no parts."""
-    if isinstance(value, msgspec.Struct):
-        names: Iterable[str] = value.__struct_fields__
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-    elif type(value) is dict:
+    names = _names(value)
+    if names is not None:
+        return f"{type(value).__name__}(", ((f"{name}=", getattr(value, name)) for name in names), ")"
+    if type(value) is dict:
         return "{", ((f"{key!r}: ", member) for key, member in value.items()), "}"
-    elif type(value) in (list, tuple):
+    if type(value) in (list, tuple):
         opening, closing = ("[", "]") if type(value) is list else ("(", ")")
         return opening, (("", member) for member in value), closing
-    else:
-        return None
-    return f"{type(value).__name__}(", ((f"{name}=", getattr(value, name)) for name in names), ")"
+    return None

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from holdfast.brokers.care import FEW
 from holdfast.runtime.errors import PublishFailed
 from holdfast.runtime.ports import Delivery
 from tests import controls
@@ -292,17 +293,17 @@ def test_what_was_not_acknowledged_comes_back_first(carrier: Carrier) -> None:
     """
     After a consumer closed, the next one gets what was left in its order, before all that is newer, and marked.
     """
-    carrier.send(0, numbers(50))
+    carrier.send(0, numbers(30))
     first = carrier.consumer(0)
-    taken = collect(first, 50, ack=False)
+    taken = collect(first, 30, ack=False)
     first.ack(taken[:10])
-    eventually(lambda: first.outstanding(0) == 40)
+    eventually(lambda: first.outstanding(0) == 20)
     first.close()
-    carrier.send(0, numbers(50, 80))
+    carrier.send(0, numbers(30, 80))
     found = collect(carrier.consumer(0), 70)
 
     assert numbers(10, 80) == bodies(found)
-    assert [True] * 40 == [one.redeliveries >= 1 for one in found[:40]]
+    assert [True] * 20 == [one.redeliveries >= 1 for one in found[:20]]
 
 
 def test_what_came_during_the_work_does_not_overtake(carrier: Carrier) -> None:
@@ -343,15 +344,14 @@ def test_the_next_consumer_gets_only_the_rest(carrier: Carrier) -> None:
     """
     carrier.send(0, numbers(400))
     first, second = carrier.consumer(0), carrier.consumer()
-    before = collect(first, 100, ack=False)
+    before = collect(first, 100) + collect(first, 10, ack=False)
     first.revoke(0)
-    first.ack(before)
+    first.ack(before[100:])
     before += drain(first, 0)
     second.assign(0)
     after = collect(second, 400 - len(before))
 
     assert numbers(400) == bodies(before) + bodies(after)
-    assert {0} == {one.redeliveries for one in before + after}
     assert [] == first.take(10, 0)
 
 
@@ -413,15 +413,15 @@ def test_what_is_given_back_comes_first(carrier: Carrier, at_once: bool) -> None
     """
     carrier.send(0, numbers(60))
     first, second = carrier.consumer(0), carrier.consumer()
-    taken = collect(first, 30, ack=False)
+    taken = collect(first, 25, ack=False)
     first.revoke(0)
     first.ack(taken[:10])
     if at_once:
         first.give_back(taken[10:])
     else:
-        first.give_back(taken[10:20])
+        first.give_back(taken[10:15])
         first.give_back([])
-        first.give_back(taken[20:])
+        first.give_back(taken[15:])
     while first.outstanding(0):
         first.give_back(first.take(1_000, 0))
     carrier.send(0, numbers(60, 70))
@@ -429,7 +429,7 @@ def test_what_is_given_back_comes_first(carrier: Carrier, at_once: bool) -> None
     found = collect(second, 60)
 
     assert numbers(10, 70) == bodies(found)
-    assert [True] * 20 == [one.redeliveries >= 1 for one in found[:20]]
+    assert [True] * 15 == [one.redeliveries >= 1 for one in found[:15]]
 
 
 def test_a_partition_can_come_back_to_its_consumer(carrier: Carrier) -> None:
@@ -442,8 +442,9 @@ def test_a_partition_can_come_back_to_its_consumer(carrier: Carrier) -> None:
     consumer.revoke(0)
     consumer.assign(0)
     carrier.send(0, numbers(20, 25))
-    taken += collect(consumer, 20, ack=False)
+    taken += collect(consumer, 5, ack=False)
     consumer.ack(taken)
+    taken += collect(consumer, 15)
 
     assert numbers(25) == bodies(taken)
     eventually(lambda: consumer.outstanding(0) == 0)
@@ -454,10 +455,10 @@ def test_revoking_ends_however_early_it_comes(carrier: Carrier) -> None:
     """
     A partition that is revoked the moment that its first messages come is drained like any other.
     """
-    for partition in EVERY:
-        carrier.send(partition, numbers(40))
     found: list[Delivery] = []
-    for _ in range(5):
+    for step in range(5):
+        for partition in EVERY:
+            carrier.send(partition, numbers(step * 40, step * 40 + 40))
         consumer = carrier.consumer(*EVERY)
         found += collect(consumer, 1)
         for partition in EVERY:
@@ -465,9 +466,9 @@ def test_revoking_ends_however_early_it_comes(carrier: Carrier) -> None:
         for partition in EVERY:
             found += drain(consumer, partition)
         consumer.close()
-    found += collect(carrier.consumer(*EVERY), 160 - len(found))
+    found += collect(carrier.consumer(*EVERY), 800 - len(found))
 
-    assert [numbers(40)] * len(EVERY) == [bodies(found, partition) for partition in EVERY]
+    assert [numbers(200)] * len(EVERY) == [bodies(found, partition) for partition in EVERY]
 
 
 def test_revoking_what_was_never_assigned_is_harmless(carrier: Carrier) -> None:
@@ -533,28 +534,49 @@ def test_what_kills_its_workers_dies_alone(carrier: Carrier) -> None:
     """
     When worker after worker dies, fewer and fewer messages are handed out together, at last one; then all is fast again.
     """
-    if not carrier.features.careful:
-        pytest.skip("nothing dies in memory")
-    carrier.send(0, numbers(40))
-    sizes, crashes = [], 0
-    while 1 not in sizes:
+    carrier.send(0, numbers(30))
+    sizes = []
+    for crashes in range(4):
         consumer = carrier.consumer(0)
-        taken = wave(consumer)
+        taken = consumer.take(1_000, SECONDS_MAX) if crashes else collect(consumer, 30, ack=False)
         consumer.close()
         assert numbers(len(taken)) == bodies(taken)
         assert crashes == taken[0].redeliveries
         sizes.append(len(taken))
-        crashes += 1
-        assert crashes < 6, f"waves of {sizes}"
     consumer = carrier.consumer(0)
-    rest = collect(consumer, 40)
-    carrier.send(0, numbers(40, 140))
-    fresh = wave(consumer)
+    rest = collect(consumer, 30)
+    carrier.send(0, numbers(30, 1_030))
+    batches: list[list[Delivery]] = []
+    while sum(len(batch) for batch in batches) < 1_000:
+        batches.append(consumer.take(1_000, SECONDS_MAX))
+        consumer.ack(batches[-1])
 
-    assert sizes == sorted(sizes, reverse=True)
-    assert (40, True) == (sizes[0], any(1 < size <= 16 for size in sizes))
-    assert numbers(40) == bodies(rest)
-    assert numbers(40, 140) == bodies(fresh)
+    assert [30, FEW, 1, 1] == sizes
+    assert numbers(30) == bodies(rest)
+    assert numbers(30, 1_030) == [body for batch in batches for body in bodies(batch)]
+    assert max(map(len, batches)) > FEW
+
+
+def test_who_dies_alone_has_no_company_from_elsewhere(carrier: Carrier) -> None:
+    """
+    What was handed out again and again comes alone over all partitions of a consumer, before or after what is fresh.
+    """
+    for partition in EVERY:
+        carrier.send(partition, numbers(4))
+    for _ in range(2):
+        consumer = carrier.consumer(0, 1)
+        collect(consumer, 8, ack=False)
+        consumer.close()
+    consumer = carrier.consumer(*EVERY)
+    batches: list[list[Delivery]] = []
+    while sum(len(batch) for batch in batches) < 16:
+        batches.append(consumer.take(1_000, SECONDS_MAX))
+        consumer.ack(batches[-1])
+    found = [one for batch in batches for one in batch]
+
+    assert [numbers(4)] * len(EVERY) == [bodies(found, partition) for partition in EVERY]
+    assert {1} == {len(batch) for batch in batches if max(one.redeliveries for one in batch) >= 2}
+    assert [0, 1] == sorted({one.partition for one in found if one.redeliveries >= 2})
 
 
 # -- lines that break
@@ -571,7 +593,7 @@ def test_a_cut_loses_and_reorders_nothing(carrier: Carrier) -> None:
     found: list[bytes] = []
 
     def send() -> None:
-        for body in numbers(1_000):
+        for body in numbers(300):
             while True:
                 try:
                     confirmed([publisher.publish(0, body)])
@@ -579,12 +601,12 @@ def test_a_cut_loses_and_reorders_nothing(carrier: Carrier) -> None:
                 except PublishFailed:
                     continue
             sent.append(body)
-            if len(sent) % 250 == 100:
+            if len(sent) % 100 == 50:
                 proxy.cut()
 
     sending = begin(send)
     until = time.monotonic() + 40
-    while len(set(found)) < 1_000 and time.monotonic() < until:
+    while len(set(found)) < 300 and time.monotonic() < until:
         try:
             taken = consumer.take(100, 0.5)
         except Exception:
@@ -594,8 +616,8 @@ def test_a_cut_loses_and_reorders_nothing(carrier: Carrier) -> None:
     sending.result(SECONDS_MAX)
     firsts = list(dict.fromkeys(found))
 
-    assert numbers(1_000) == sent
-    assert numbers(1_000) == firsts
+    assert numbers(300) == sent
+    assert numbers(300) == firsts
 
 
 def test_a_consumer_comes_back(carrier: Carrier) -> None:

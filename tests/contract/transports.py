@@ -33,8 +33,6 @@ class Features:
 
     #: A consumer gets nothing of a partition as long as another consumes it.
     exclusive: bool = True
-    #: What was handed out again and again comes in small batches, at last alone.
-    careful: bool = True
     #: The depth counts messages that are being worked on.
     counts_taken: bool = True
     #: Connections can be cut.
@@ -94,7 +92,7 @@ def memory_carrier() -> Carrier:
     Commands within the process.
     """
     settings = controls.settings()
-    features = Features(careful=False, remote=False)
+    features = Features(remote=False)
     return Carrier(MemoryTransport(MemoryServer(settings.partitions)), features, settings)
 
 

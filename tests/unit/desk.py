@@ -38,8 +38,8 @@ class Desk:
         cache: ActorCache | None = None,
     ) -> None:
         self.app = app or trouble.app()
-        self.clock = beside.clock if beside else ManualClock(NOW)
-        self.server = beside.server if beside else MemoryServer(PARTITIONS, self.clock)
+        self.clock: ManualClock = beside.clock if beside else ManualClock(NOW)
+        self.server: MemoryServer = beside.server if beside else MemoryServer(PARTITIONS, self.clock)
         self.journal = MemoryJournal(self.server, leases=leases)
         self.answers = MemoryAnswers(self.server)
         self.limits = limits
@@ -93,7 +93,8 @@ class Desk:
         """
         definition = self.app.definition(ref.workflow)
         return [
-            definition.entries.decode(data, f"record {seq}") for seq, data in self.journal.entries(ref, 0, 10_000)
+            definition.entries.decode(data, f"record {seq}")
+            for seq, data in self.journal.entries(ref, 0, 10_000)
         ]
 
     def commands(self, ref: Ref) -> list[str]:
@@ -147,7 +148,12 @@ def sent(
     A command for a troublemaker, as the transport hands it out.
     """
     key = getattr(command, "id", "")
-    values: dict[str, Any] = {"workflow": "trouble", "key": key, "payload": encode(command), "reply_to": reply_to}
+    values: dict[str, Any] = {
+        "workflow": "trouble",
+        "key": key,
+        "payload": encode(command),
+        "reply_to": reply_to,
+    }
     envelope = Envelope(command_id, **(values | changes))
     partition = partition_of(envelope.workflow, envelope.key, PARTITIONS)
     return Delivery(partition, encode_envelope(envelope), redeliveries, command_id)

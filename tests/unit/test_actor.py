@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.runtime.actor import HANDLED_MAX, HANDLED_MIN, HANDLED_MS, Actor, Handled, UnusableSnapshot, fold, start
+from holdfast.runtime.actor import (
+    HANDLED_MAX,
+    HANDLED_MIN,
+    HANDLED_MS,
+    Actor,
+    Handled,
+    UnusableSnapshot,
+    fold,
+    start,
+)
 from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import HistoryError
 from holdfast.runtime.instance import RunState
@@ -85,7 +94,9 @@ def test_a_gap_in_a_log_is_found_out(seq: int) -> None:
     actor = an_actor()
     actor.absorb(1, Entry("c-1", "PlaceOrder", 0, 0, (OrderPlaced(1),)))
 
-    with pytest.raises(HistoryError, match=f"the log of order/o-1 goes from 1 to {seq}; records between them"):
+    with pytest.raises(
+        HistoryError, match=f"the log of order/o-1 goes from 1 to {seq}; records between them"
+    ):
         actor.absorb(seq, Entry("c-2", "PlaceOrder", 0, 0, (OrderPlaced(1),)))
 
 
@@ -111,7 +122,10 @@ def test_a_snapshot_is_the_actor_again() -> None:
     """
     State, position, time and memory come back as they were.
     """
-    actor = fold(DEFINITION, opened([controls.entry("c-1"), controls.entry("c-2", OrderPaid(), at_ms=controls.NOW_MS + 5)]))
+    actor = fold(
+        DEFINITION,
+        opened([controls.entry("c-1"), controls.entry("c-2", OrderPaid(), at_ms=controls.NOW_MS + 5)]),
+    )
 
     again = start(DEFINITION, controls.ref(), actor.snapshot())
 

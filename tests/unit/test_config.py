@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from holdfast.runtime.config import Durability, Settings, TransportKind, hide_password
 from holdfast.runtime.errors import SettingsError
 
-SERVERS = {"HOLDFAST_REDIS_URL": "redis://localhost:6379/0", "HOLDFAST_AMQP_URL": "amqp://guest:guest@localhost:5672/"}
+SERVERS = {
+    "HOLDFAST_REDIS_URL": "redis://localhost:6379/0",
+    "HOLDFAST_AMQP_URL": "amqp://guest:guest@localhost:5672/",
+}
 
 #: What must never be in a message.
 SECRET = "correct-horse"
@@ -120,7 +123,9 @@ def test_other_variables_are_no_matter() -> None:
     """
     Only HOLDFAST_* is looked at.
     """
-    assert Settings() == Settings.from_environment({"PATH": "/bin", "holdfast_partitions": "x", "MY_HOLDFAST_X": "1"})
+    assert Settings() == Settings.from_environment(
+        {"PATH": "/bin", "holdfast_partitions": "x", "MY_HOLDFAST_X": "1"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +164,9 @@ def test_what_the_supervisor_adds_is_passed_over(name: str) -> None:
 # -- refusing
 
 
-@pytest.mark.parametrize("name", ["HOLDFAST_PARTITION", "HOLDFAST_REDISURL", "HOLDFAST_", "HOLDFAST_redis_url_2"])
+@pytest.mark.parametrize(
+    "name", ["HOLDFAST_PARTITION", "HOLDFAST_REDISURL", "HOLDFAST_", "HOLDFAST_redis_url_2"]
+)
 def test_a_setting_that_does_not_exist_is_refused(name: str) -> None:
     """
     A slip of the pen is found, and the message lists what there is.
@@ -193,7 +200,16 @@ WRONG: dict[str, list[Any]] = {
     "deliveries_max": ["1", "101", "x"],
     "refusals_s": ["0", "x"],
     "drain_s": ["0", "-1", "x"],
-    "durability": ["", "always", "fsync ", "FSYNC", "replicated", "replicated()", "replicated(0)", "replicated(100)"],
+    "durability": [
+        "",
+        "always",
+        "fsync ",
+        "FSYNC",
+        "replicated",
+        "replicated()",
+        "replicated(0)",
+        "replicated(100)",
+    ],
     "namespace": ["", "1a", "a b", "a.b", "a:b", "{a}", "a" * 41, "ä"],
     "redis_url": [
         "localhost",
@@ -206,7 +222,14 @@ WRONG: dict[str, list[Any]] = {
         "unix://",
         "redis://[::1",
     ],
-    "amqp_url": ["localhost", "http://localhost", "amqp://", "amqp:///", "amqp://host:port/", "redis://localhost"],
+    "amqp_url": [
+        "localhost",
+        "http://localhost",
+        "amqp://",
+        "amqp:///",
+        "amqp://host:port/",
+        "redis://localhost",
+    ],
 }
 
 
@@ -264,7 +287,10 @@ def test_changed_settings_are_checked_as_well() -> None:
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"HOLDFAST_AMQP_URL": SERVERS["HOLDFAST_AMQP_URL"]}, "HOLDFAST_AMQP_URL is set but HOLDFAST_REDIS_URL is not"),
+        (
+            {"HOLDFAST_AMQP_URL": SERVERS["HOLDFAST_AMQP_URL"]},
+            "HOLDFAST_AMQP_URL is set but HOLDFAST_REDIS_URL is not",
+        ),
         (
             SERVERS | {"HOLDFAST_REDIS_URL": "memory://"},
             "HOLDFAST_REDIS_URL=memory:// keeps everything in one process; it does not go with HOLDFAST_AMQP_URL",
@@ -329,7 +355,9 @@ def test_a_durability_reads_as_it_was_written(text: str) -> None:
     "settings",
     [
         Settings(),
-        Settings(leases=False, durability=Durability("replicated", 3), data_dir=Path("/a b/c"), patience_s=0.25),
+        Settings(
+            leases=False, durability=Durability("replicated", 3), data_dir=Path("/a b/c"), patience_s=0.25
+        ),
         Settings(redis_url="redis://:p%40ss@h/1", amqp_url="amqps://u:p@h/v%2F", namespace="n", drain_s=1e9),
         Settings(redis_url="memory://", partitions=1, prefetch=2_000),
     ],

@@ -50,7 +50,9 @@ def test_a_letter_carries_its_command() -> None:
     """
     Decoded once, here.
     """
-    ((letter,),) = [box.letters for box in sort(APP, [controls.delivery(PlaceOrder("o-1", 5))], PARTITIONS).mailboxes]
+    ((letter,),) = [
+        box.letters for box in sort(APP, [controls.delivery(PlaceOrder("o-1", 5))], PARTITIONS).mailboxes
+    ]
 
     assert (PlaceOrder("o-1", 5), None, None) == (letter.command, letter.stalled, letter.broken)
 

@@ -29,8 +29,14 @@ GOLDEN = {
         FULL,
         "98a3632d31a56f72646572a36f2d31c4020102cf0000019b76daa800a66d652f632d31a3632d30ad30302d6162632d6465662d3031",
     ),
-    "command": (PlaceOrder("o-1", 5), "83a474797065aa506c6163654f72646572a86f726465725f6964a36f2d31a6616d6f756e7405"),
-    "effect": (ChargeCard("o-1", 5), "83a474797065aa43686172676543617264a86f726465725f6964a36f2d31a6616d6f756e7405"),
+    "command": (
+        PlaceOrder("o-1", 5),
+        "83a474797065aa506c6163654f72646572a86f726465725f6964a36f2d31a6616d6f756e7405",
+    ),
+    "effect": (
+        ChargeCard("o-1", 5),
+        "83a474797065aa43686172676543617264a86f726465725f6964a36f2d31a6616d6f756e7405",
+    ),
     "entry": (
         Entry("c-1", "PlaceOrder", 1, 2, (OrderPlaced(5),), "c-0", "t"),
         "97a3632d31aa506c6163654f7264657201029182a474797065ab4f72646572506c61636564a6616d6f756e7405a3632d30a174",
@@ -43,7 +49,10 @@ GOLDEN = {
         EffectEntry("c-1:0", "order", "o-1", 1, b"\x05", 7, "t"),
         "97a5632d313a30a56f72646572a36f2d3101c4010507a174",
     ),
-    "timer entry": (TimerEntry("order/3/o-1/a", b"\x05", 60_000, 0), "94ad6f726465722f332f6f2d312f61c40105cdea6000"),
+    "timer entry": (
+        TimerEntry("order/3/o-1/a", b"\x05", 60_000, 0),
+        "94ad6f726465722f332f6f2d312f61c40105cdea6000",
+    ),
     "answer": (
         Answer("c-1", "accepted", True, 1, b"\x05", "r", b"\x06", "d"),
         "98a3632d31a86163636570746564c301c40105a172c40106a164",

@@ -39,7 +39,7 @@ def test_shares_are_even(members: list[str], partitions: int) -> None:
     """
     No member has two partitions more than another, so none is idle while another has several.
     """
-    loads = Counter({member: 0 for member in members}) + Counter(shares(members, partitions).values())
+    loads = Counter(dict.fromkeys(members, 0)) + Counter(shares(members, partitions).values())
 
     every = [loads[member] for member in members]
     assert max(every) - min(every) <= 1

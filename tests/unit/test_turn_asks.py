@@ -43,7 +43,9 @@ def test_effects_are_written_with_stable_ids() -> None:
     codec = desk.app.definition("trouble").effects
     assert codec is not None
     assert [
-        EffectEntry(f"c-1:{n}", "trouble", "t-1", 1, codec.encode(Shout(text)), controls.NOW_MS, "00-abc-def-01")
+        EffectEntry(
+            f"c-1:{n}", "trouble", "t-1", 1, codec.encode(Shout(text)), controls.NOW_MS, "00-abc-def-01"
+        )
         for n, text in enumerate(("a", "b"))
     ] == desk.effects(ref())
 
@@ -68,7 +70,9 @@ def test_a_command_that_is_not_accepted_asks_for_nothing() -> None:
     desk = Desk()
     desk.run(sent(Do("t-1", "shout"), "c-1"))
 
-    desk.run(sent(Do("t-1", "shout"), "c-1"), sent(Do("t-1", "refuse"), "c-2"), sent(Do("t-1", "raise"), "c-3"))
+    desk.run(
+        sent(Do("t-1", "shout"), "c-1"), sent(Do("t-1", "refuse"), "c-2"), sent(Do("t-1", "raise"), "c-3")
+    )
 
     assert ["c-1:0", "c-1:1"] == [effect.id for effect in desk.effects(ref())]
 
@@ -84,9 +88,7 @@ def test_a_timer_carries_its_command() -> None:
     ((due_ms, timer),) = desk.journal.timers(ref().partition, 10)
     envelope = decode_envelope(timer.envelope)
     command = desk.app.definition("trouble").commands.decode(envelope.payload)
-    expected = Envelope(
-        "c-1:t0", "trouble", "t-1", envelope.payload, cause="c-1", trace="00-abc-def-01"
-    )
+    expected = Envelope("c-1:t0", "trouble", "t-1", envelope.payload, cause="c-1", trace="00-abc-def-01")
     assert (Wake("t-1", "0"), expected) == (command, envelope)
     assert controls.NOW_MS + 60_000 == due_ms
 
@@ -168,7 +170,8 @@ def test_timers_of_two_instances_do_not_meet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(("a", "b/c"), ("a/1/b", "c")), (("a", "1/a"), ("a/1", "a")), (("a/", "b"), ("a", "/b"))]
+    ("first", "second"),
+    [(("a", "b/c"), ("a/1/b", "c")), (("a", "1/a"), ("a/1", "a")), (("a/", "b"), ("a", "/b"))],
 )
 def test_no_choice_of_keys_makes_two_timers_one(first: tuple[str, str], second: tuple[str, str]) -> None:
     """

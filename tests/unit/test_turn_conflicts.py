@@ -103,9 +103,11 @@ def test_a_command_that_another_process_handled_meanwhile_is_a_duplicate() -> No
     """
     desk = Desk(leases=False)
     rival = Desk(desk.app, beside=desk, leases=False)
-    desk.turn = desk.make_turn(
-        Rival(desk, 1, act=lambda _: None if rival.run(sent(Do("t-1", amount=10), "c-1")) else None)
-    )
+
+    def act(_: int) -> None:
+        rival.run(sent(Do("t-1", amount=10), "c-1"))
+
+    desk.turn = desk.make_turn(Rival(desk, 1, act=act))
 
     result = desk.run(sent(Do("t-1"), "c-1", reply_to="me/c-1"), sent(Do("t-1"), "c-2"))
 

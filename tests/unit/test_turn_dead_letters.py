@@ -142,7 +142,10 @@ def test_a_command_in_the_wrong_partition_becomes_a_dead_letter() -> None:
     result = desk.run(stray)
 
     (letter,) = result.dead
-    assert f"trouble/t-1 belongs to partition {ref().partition} of 4, but this came in {stray.partition}" in letter.error
+    assert (
+        f"trouble/t-1 belongs to partition {ref().partition} of 4, but this came in {stray.partition}"
+        in letter.error
+    )
     assert stray.partition == letter.partition
     assert {} == desk.server.instances
 

@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from holdfast.runtime import faults
 from holdfast.runtime.cache import ActorCache
+from holdfast.runtime.faults import Point
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.turn import TurnResult
 from tests import controls
@@ -168,6 +170,50 @@ def test_a_redelivered_command_is_answered_as_if_for_the_first_time() -> None:
     result = desk.run(sent(Do("t-1"), "c-1", reply_to="me/c-1", redeliveries=1))
 
     assert [("accepted", False, 1)] == [(a.kind, a.duplicate, a.seq) for a in replies(result).values()]
+
+
+@pytest.mark.parametrize("command", [Do("t-1"), Do("t-1", "refuse")])
+def test_a_batch_that_is_tried_again_is_answered_as_if_for_the_first_time(command: Do) -> None:
+    """
+    A server that was away after the commit makes no duplicate of a command: its caller was told nothing yet.
+    """
+    desk = Desk()
+    batch = [sent(command, "c-1", reply_to="me/c-1")]
+    first = desk.run(*batch)
+    desk.forget()
+
+    second = desk.run(*batch)
+
+    kinds = [{answer.kind for answer in replies(result).values()} for result in (first, second)]
+    assert kinds[0] == kinds[1]
+    assert [False] == [answer.duplicate for answer in replies(second).values()]
+
+
+@pytest.mark.parametrize("point", [Point.OPENED, Point.DECIDED, Point.COMMITTED])
+def test_a_crash_between_two_steps_loses_and_doubles_nothing(point: Point) -> None:
+    """
+    Wherever the worker died, the next one leaves each command in the log once, in order.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1"), "c-0"))
+
+    def die() -> None:
+        faults.disarm()
+        raise KeyboardInterrupt
+
+    faults.arm(point, die)
+    with pytest.raises(KeyboardInterrupt):
+        desk.run(sent(Do("t-1"), "c-1"), sent(Do("t-1"), "c-2"))
+    desk.restart()
+    result = desk.run(
+        sent(Do("t-1"), "c-1", reply_to="me/c-1", redeliveries=1),
+        sent(Do("t-1"), "c-2", redeliveries=1),
+        sent(Do("t-1"), "c-3"),
+    )
+
+    assert ["c-0", "c-1", "c-2", "c-3"] == desk.commands(ref())
+    assert Mood(4) == desk.state(ref())
+    assert [("accepted", False, 2)] == [(a.kind, a.duplicate, a.seq) for a in replies(result).values()]
 
 
 def test_a_duplicate_within_a_batch_is_answered_with_the_first_outcome() -> None:

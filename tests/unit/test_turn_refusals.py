@@ -106,7 +106,8 @@ def test_a_remembered_refusal_is_the_first_outcome() -> None:
     desk = Desk()
 
     result = desk.run(
-        sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"), sent(Do("t-1", "refuse"), "c-1", reply_to="you/c-1")
+        sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"),
+        sent(Do("t-1", "refuse"), "c-1", reply_to="you/c-1"),
     )
 
     assert {False} == {answer.duplicate for _, _, answer in result.refusals}
@@ -117,7 +118,9 @@ def test_a_refusal_is_of_one_instance() -> None:
     Another instance may know the same command id: its command is decided, not answered with a stranger's refusal.
     """
     desk = Desk()
-    neighbours = [one for one in (ref(f"t-{number}") for number in range(50)) if one.partition == ref().partition]
+    neighbours = [
+        one for one in (ref(f"t-{number}") for number in range(50)) if one.partition == ref().partition
+    ]
     desk.run(sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"))
 
     result = desk.run(*(sent(Do(one.key), "c-1", reply_to=f"me/{one.key}") for one in neighbours))

@@ -2,6 +2,7 @@
 The turn: snapshots spare reading, and are never needed.
 """
 
+import itertools
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
@@ -143,7 +144,9 @@ def test_a_snapshot_of_another_state_version_is_not_used() -> None:
     assert (20, 2) == (snapshot(renewed).seq, snapshot(renewed).state_version)
 
 
-@pytest.mark.parametrize("state", [b"", b"\xc1", b"\xa2\xff\xff", encode("not a mood"), encode({"total": "many"})])
+@pytest.mark.parametrize(
+    "state", [b"", b"\xc1", b"\xa2\xff\xff", encode("not a mood"), encode({"total": "many"})]
+)
 def test_a_snapshot_that_does_not_fit_is_not_used(state: bytes) -> None:
     """
     A state that cannot be read is no reason to stop: the log has the truth.
@@ -226,8 +229,11 @@ def test_snapshots_come_more_rarely_where_they_carry_many_ids() -> None:
     desk.turn = desk.make_turn(Watched(desk.server), limits=TENTH)
     fill(desk, 2 * HANDLED_MIN, batch=1)
 
-    gaps = [after - before for before, after in zip(taken, taken[1:], strict=False)]
-    assert all(gap >= min(before, 2 * HANDLED_MIN) // SNAPSHOT_SHARE for gap, before in zip(gaps, taken, strict=False))
+    gaps = [after - before for before, after in itertools.pairwise(taken)]
+    assert all(
+        gap >= min(before, 2 * HANDLED_MIN) // SNAPSHOT_SHARE
+        for gap, before in zip(gaps, taken, strict=False)
+    )
     assert gaps == sorted(gaps)
 
 

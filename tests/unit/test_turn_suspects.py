@@ -193,9 +193,7 @@ def test_the_same_id_of_another_instance_is_not_suspected_with_it(monkeypatch: p
     """
     desk = Desk(limits=Limits(deliveries_max=2))
     kill_on_666(monkeypatch)
-    other = next(
-        one for one in (ref(f"t-{n}") for n in range(2, 50)) if one.partition == ref().partition
-    )
+    other = next(one for one in (ref(f"t-{n}") for n in range(2, 50)) if one.partition == ref().partition)
     for _ in range(2):
         with pytest.raises(WorkerKilled):
             desk.run(*redelivered([sent(Do("t-1", amount=666), "c-1")], SUSPECT_REDELIVERIES))

@@ -21,7 +21,9 @@ def of_nobody(command_id: str = "c-1", key: str = "x-1") -> Delivery:
     A command for a workflow that this app does not have.
     """
     partition = partition_of("unheard", key, controls.PARTITIONS)
-    envelope = Envelope(command_id, "unheard", key, encode({"type": "Do", "id": key}), reply_to=f"me/{command_id}")
+    envelope = Envelope(
+        command_id, "unheard", key, encode({"type": "Do", "id": key}), reply_to=f"me/{command_id}"
+    )
     return Delivery(partition, encode(envelope), 0, command_id)
 
 
@@ -99,7 +101,9 @@ def test_when_patience_ends_it_is_given_up_and_the_others_go_on() -> None:
     result = desk.run(unknown, waited(sent(Do("t-1"), "c-2"), 31), sent(Do("t-1"), "c-3"))
 
     (letter,) = result.dead
-    assert "UnknownType: Troublemaker has no message 'DoOtherwise' (it has: Arrange, Do, Wake)" in letter.error
+    assert (
+        "UnknownType: Troublemaker has no message 'DoOtherwise' (it has: Arrange, Do, Wake)" in letter.error
+    )
     assert ["c-2", "c-3"] == desk.commands(ref())
     assert [] == result.deferred
 
@@ -128,7 +132,10 @@ def test_a_command_for_an_unknown_workflow_waits_and_is_given_up() -> None:
 
     assert ([unknown], []) == (first.deferred, first.done)
     (letter,) = second.dead
-    assert "UnknownType: this process knows no workflow 'unheard' (it knows: counter, order, trouble)" in letter.error
+    assert (
+        "UnknownType: this process knows no workflow 'unheard' (it knows: counter, order, trouble)"
+        in letter.error
+    )
     assert "dead" == replies(second)["me/c-1"].kind
 
 
@@ -201,7 +208,9 @@ def test_an_evolve_that_fails_on_the_log_is_a_broken_history() -> None:
     first, second = desk.run(delivery), desk.run(delivery)
 
     assert ["c-1"] == ids(first.deferred)
-    assert [True] == ["Troublemaker.evolve failed on Exploded in record 1" in one.error for one in second.dead]
+    assert [True] == [
+        "Troublemaker.evolve failed on Exploded in record 1" in one.error for one in second.dead
+    ]
 
 
 @pytest.mark.parametrize("patient", [True, False])

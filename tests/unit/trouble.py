@@ -166,7 +166,9 @@ class Troublemaker(Workflow[Mood, Do | Arrange | Wake, Done | Exploded | Ended, 
             case Arrange(id=id_, cancels=cancels, timers=timers):
                 arranged: Accept[Done | Exploded | Ended, Shout] = accept(Done(1)).cancel(*cancels)
                 for number, (key, seconds) in enumerate(timers):
-                    arranged = arranged.timer(Wake(id_, str(number)), key=key, after=timedelta(seconds=seconds))
+                    arranged = arranged.timer(
+                        Wake(id_, str(number)), key=key, after=timedelta(seconds=seconds)
+                    )
                 return arranged
             case Wake():
                 return accept(Done(0))

@@ -1,0 +1,14 @@
+"""The command line.
+
+demo      watch orders survive a killed worker
+dev       a worker and a server of its own, for the desk
+worker    worker processes on your servers
+send      hand over a command
+state, history, list    read instances
+dead      what was given up on
+doctor    are the servers as the promises need them?
+"""
+
+from holdfast.cli.commands import main
+
+__all__ = ["main"]

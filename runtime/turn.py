@@ -374,7 +374,7 @@ class Turn:
             body=delivery.body,
             error=sentence_of(error),
             traceback=traceback_of(error),
-            attempts=delivery.redeliveries or attempts,
+            attempts=max(delivery.redeliveries, attempts),
             at_ms=to_ms(self._clock.now()),
             command_id=envelope.id if envelope else "",
             workflow=envelope.workflow if envelope else "",

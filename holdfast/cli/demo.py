@@ -165,9 +165,11 @@ def _folder(data_dir: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Have SIGTERM end the demonstration as Ctrl-C does: tidily."""
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Have SIGTERM, and a terminal that is closed, end the demonstration as Ctrl-C does: tidily."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    former = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)

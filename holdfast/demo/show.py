@@ -87,10 +87,9 @@ class Show:
         if killing:
             self._until("all workers are back", self._all_serve)
         self._view.say(f"another rush, with all workers, against the clock ({self._orders - second} orders)")
-        began = time.monotonic()
         last = self._send(range(second, self._orders))
         self._finish(last, self._orders, showing=False)
-        told.commands, told.seconds = last.total, time.monotonic() - began
+        told.commands, told.seconds = last.total, time.monotonic() - last.began
         self._until("nothing is left in the queues", lambda: self._client.pending() == 0)
         self._show()
         return told
@@ -178,6 +177,7 @@ class Sender:
         self._failure: Exception | None = None
         self.total = len(self._sendings)
         self.confirmed = 0
+        self.began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="holdfast-demo-sender", daemon=True)
         self._thread.start()
 
@@ -199,10 +199,11 @@ class Sender:
             future.result()
 
     def _run(self) -> None:
-        began = time.monotonic()
+        self.began = time.monotonic()
         try:
             for index, sending in enumerate(self._sendings):
-                time.sleep(max(0.0, began + index * self._pause_s - time.monotonic()) if self._pause_s else 0)
+                if self._pause_s:
+                    time.sleep(max(0.0, self.began + index * self._pause_s - time.monotonic()))
                 for _ in range(1 + sending.twice):
                     future = self._client.submit(sending.command, id=sending.id)[1]
                     self._futures.append(future)

@@ -101,7 +101,7 @@ class Scenario(Generic[S, C, E, F]):
             decision = ask(definition, from_ms(clock_ms(now, actor)), actor.state, command)
             kind = "rejected" if isinstance(decision, Reject) else "accepted"
         before = copy.deepcopy(actor.state)
-        plan = make_plan(actor, [_letter(actor.ref, command_id, command)], now, None, PAYLOAD_BYTES_MAX)
+        plan = make_plan(actor, [letter(actor.ref, command_id, command)], now, None, PAYLOAD_BYTES_MAX)
         for _, error in plan.failures:
             raise error
         if not same(before, actor.state):
@@ -352,6 +352,7 @@ def impure(name: str, function: str, before: Any, after: Any) -> str:
     )
 
 
-def _letter(ref: Ref, command_id: str, command: Any) -> Letter:
+def letter(ref: Ref, command_id: str, command: Any) -> Letter:
+    """Return a command as it lies in its instance's mailbox."""
     envelope = Envelope(command_id, ref.workflow, ref.key, b"")
     return Letter(0, Delivery(ref.partition, b"", 0, None), envelope, command)

@@ -26,6 +26,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._lines: list[socket.socket] = []
         self._down = False
+        self._swallowing = False
         #: How many bytes more the clients may send before the line is cut by itself; None for no end.
         self._left: int | None = None
         threading.Thread(target=self._accept, daemon=True).start()
@@ -38,6 +39,13 @@ class Proxy:
             lines, self._lines = self._lines, []
         for line in lines:
             _end(line)
+        self._swallowing = False
+
+    def swallow(self) -> None:
+        """
+        Let nothing that the server says through to the clients, until the next cut.
+        """
+        self._swallowing = True
 
     def cut_after(self, size: int) -> None:
         """
@@ -107,7 +115,8 @@ class Proxy:
                 if counted and self._used_up(len(data)):
                     self.cut()
                     break
-                target.sendall(data)
+                if counted or not self._swallowing:
+                    target.sendall(data)
         _end(source)
         _end(target)
         with self._lock:

@@ -1,5 +1,5 @@
 """
-Houses on both transports.
+Houses on both transports: one for a test that does things to its workers, and one for the tests of a file to share.
 """
 
 from collections.abc import Iterator
@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.house import House, house, quick
+from tests.flow.house import House, house, quick, shared_house
+
+TRANSPORTS = ["rabbitmq", "redis"]
 
 
-@pytest.fixture(params=["rabbitmq", "redis"])
+@pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
     """
     What carries the commands.
@@ -25,4 +27,17 @@ def home(transport: str, redis_url: str, amqp_url: str, namespace: str, tmp_path
     """
     settings = quick(namespace, redis_url, amqp_url if transport == "rabbitmq" else "")
     with house(settings, tmp_path) as it:
+        yield it
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def busy(
+    request: pytest.FixtureRequest, redis_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """
+    A house with a worker that the tests of a file share; each keeps to keys of its own.
+    """
+    folder = tmp_path_factory.mktemp("busy")
+    amqp_url = amqp_url if request.param == "rabbitmq" else ""
+    with shared_house(folder, redis_url, amqp_url) as it, it.crew(1):
         yield it

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -112,7 +113,11 @@ class House:
         """
         Wait until so many workers share the partitions evenly.
         """
-        eventually(lambda: self.shared_by(count, without=without), PATIENCE_S)
+        try:
+            eventually(lambda: self.shared_by(count, without=without), PATIENCE_S)
+        except AssertionError:
+            message = f"{count} workers do not share: {self.members()} live and {self.owners()} serve"
+            raise AssertionError(message) from None
 
     def strike_down(self, member: Member) -> None:
         """
@@ -160,6 +165,18 @@ class House:
         assert senders.count >= at_least, "too little happened to prove anything"
         nothing_wrong([letter.error for letter in self.client.dead_letters.list()])
 
+    def await_logs(self, **counts: int) -> None:
+        """
+        Wait until instances have so many records; their keys are the names.
+        """
+        eventually(lambda: all(len(self.numbers(key)) >= count for key, count in counts.items()), PATIENCE_S)
+
+    def numbers(self, key: str) -> list[int]:
+        """
+        Return which commands an instance has recorded, by their senders' numbers.
+        """
+        return [event.number for record in self.client.history(NextLedger, key) for event in record.events]
+
     def check_empty(self) -> None:
         """
         With all workers gone: see that nothing was left in a queue that was decided or should have been.
@@ -177,7 +194,7 @@ class House:
 @contextlib.contextmanager
 def house(settings: Settings, folder: Path) -> Iterator[House]:
     """
-    Open a house, and remove its namespace from the servers at the end.
+    Open a house, and close it at the end; a worker that met an error which nobody expected is a failure.
     """
     it = House(settings, folder)
     try:
@@ -187,6 +204,19 @@ def house(settings: Settings, folder: Path) -> Iterator[House]:
         # Shown by pytest when the test failed.
         sys.stderr.write("\n".join(it.said().splitlines()[-150:]))
         it.close()
+
+
+@contextlib.contextmanager
+def shared_house(folder: Path, redis_url: str, amqp_url: str = "", **others: Any) -> Iterator[House]:
+    """
+    Open a house that outlives a test, in a namespace of its own that is removed at the end.
+    """
+    settings = quick(f"t{uuid.uuid4().hex[:8]}", redis_url, amqp_url, **others)
+    try:
+        with house(settings, folder) as it:
+            yield it
+    finally:
+        wiring.remove_namespace(settings)
 
 
 def nothing_wrong(found: Sequence[str]) -> None:

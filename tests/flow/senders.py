@@ -137,9 +137,7 @@ def wrong_answers(senders: Senders, client: Client, workflow: type) -> list[str]
     Return what callers were told that the logs do not say.
     """
     found = []
-    logs: dict[str, list[Record[Any]]] = dict(
-        client.histories(workflow, {key for key, *_ in senders.told})
-    )
+    logs: dict[str, list[Record[Any]]] = dict(client.histories(workflow, {key for key, *_ in senders.told}))
     for key, name, number, command_id, outcome in senders.told:
         told = outcome.first if isinstance(outcome, Duplicate) else outcome
         record = next((one for one in logs[key] if one.command_id == command_id), None)

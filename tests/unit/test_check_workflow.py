@@ -14,9 +14,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from holdfast.runtime import actor as actor_module
+from holdfast.runtime.actor import Actor
 from holdfast.runtime.decision import Decision, accept, reject
-from holdfast.runtime.errors import SetupError, UsageError, WorkflowError
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.errors import HistoryError, SetupError, UsageError, WorkflowError
+from holdfast.runtime.keys import Ref
 from holdfast.runtime.message import Command, Effect, Event
+from holdfast.runtime.ports import Opened
+from holdfast.runtime.record import Entry, Snapshot
 from holdfast.runtime.workflow import Workflow
 from holdfast.testing import Coverage, check_workflow
 from tests import controls
@@ -477,6 +483,89 @@ def test_a_workflow_that_remembers_is_found() -> None:
     message, _ = story_of(Remembering)
 
     assert "Remembering.decide is not deterministic" in message
+
+
+# -- what only a broken Holdfast would do
+
+
+def test_a_command_that_is_recorded_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Were the handled commands forgotten, the check would say so.
+    """
+    monkeypatch.setattr(Actor, "remember", lambda self, command_id, handled: None)
+
+    message, _ = story_of(Jar)
+
+    assert "Jar: a command was recorded twice when it was handled again at once" == message
+
+
+def test_a_command_that_is_recorded_twice_after_a_restart_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Also where only the log forgets them.
+    """
+    absorb = Actor.absorb
+
+    def forgetful(self: Actor, seq: int, entry: Entry[Any]) -> None:
+        absorb(self, seq, entry)
+        self.handled.clear()
+
+    monkeypatch.setattr(Actor, "absorb", forgetful)
+
+    message, _ = story_of(Jar)
+
+    assert "Jar: a command was recorded twice when it was handled again after a restart" == message
+
+
+def test_a_log_that_cannot_be_read_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What was written is read as another process would.
+    """
+
+    def broken(self: Actor, seq: int, entry: Entry[Any]) -> None:
+        raise HistoryError
+
+    monkeypatch.setattr(Actor, "absorb", broken)
+
+    message, _ = story_of(Jar)
+
+    assert message.startswith("Jar: its log cannot be read back: ")
+
+
+@pytest.mark.parametrize(("share", "words"), [(0, "at once"), (1, "from a snapshot of record 1 on")])
+def test_a_fold_that_comes_to_another_state_is_found(
+    share: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    From the log alone, or from a snapshot on.
+    """
+
+    def start(definition: Definition, ref: Ref, snapshot: Snapshot | None) -> Actor:
+        actor = actor_module.start(definition, ref, snapshot)
+        if actor.seq == share:
+            actor.state = JarState([*actor.state.numbers, 7])
+        return actor
+
+    monkeypatch.setattr("holdfast.runtime.testing.check.fold", refold(start))
+
+    message, _ = story_of(Jar)
+
+    assert f"Jar: folding the log {words} comes to another state than the commands did." in message
+
+
+def refold(
+    start: Callable[[Definition, Ref, Snapshot | None], Actor],
+) -> Callable[[Definition, Opened], Actor]:
+    """
+    A fold that begins in its own way.
+    """
+
+    def fold(definition: Definition, opened: Opened) -> Actor:
+        actor = start(definition, opened.ref, opened.snapshot)
+        for seq, data in opened.tail:
+            actor.absorb(seq, definition.entries.decode(data, "it"))
+        return actor
+
+    return fold
 
 
 # -- what cannot be checked

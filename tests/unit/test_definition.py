@@ -333,6 +333,15 @@ class Box:
     odd: Odd
 
 
+@dataclasses.dataclass
+class Lid:
+    """
+    Something without an odd thing in it.
+    """
+
+    size: int
+
+
 class Undefined(Command, frozen=True):
     """
     A command with a type that does not exist.
@@ -379,6 +388,19 @@ def test_a_field_of_a_type_that_does_not_exist_is_named() -> None:
     """
     assert "Trip: the fields of Undefined cannot be read: name 'Nowhere' is not defined" == refused(
         declared(int, Undefined)
+    )
+
+
+def test_a_union_that_could_not_be_told_apart_is_refused() -> None:
+    """
+    Of two classes without a tag nobody knows which was stored.
+    """
+    both = msgspec.defstruct(
+        "Both", [("id", str), ("one", riches.Coin | Lid)], bases=(Command,), frozen=True, tag="Both"
+    )
+
+    assert "Trip: Both.one cannot be stored: Type unions may not contain more than one dataclass" in refused(
+        declared(int, both)
     )
 
 

@@ -4,6 +4,8 @@ The face: what is exported is what is visible, and each of it explains itself.
 
 import ast
 import inspect
+import subprocess
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +83,25 @@ def test_every_public_method_has_a_docstring(face: types.ModuleType, name: str) 
     ]
 
     assert [] == undocumented
+
+
+def test_scenarios_need_nothing_but_holdfast() -> None:
+    """
+    hypothesis is for check_workflow alone: without it everything else of holdfast.testing works.
+    """
+    program = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "from holdfast.testing import given\n"
+        "from tests.controls import Add, Added, Counter\n"
+        "given(Counter).when(Add('n', 2)).then(Added(2)).then_state(2)\n"
+    )
+    root = Path(__file__).parent.parent.parent
+
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
+    )
+
+    assert (0, "", "") == (run.returncode, run.stdout, run.stderr)
 
 
 def test_the_version_is_the_packages() -> None:

@@ -1,0 +1,104 @@
+"""
+Whoever looks after the workers: a reload leaves no gap, and nobody works on when he is gone.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from holdfast.runtime.ports import Member
+from tests.flow.house import ROOT, House, accounts
+from tests.flow.senders import Senders
+from tests.support.processes import eventually, gone
+
+#: A supervisor in a process of its own, so that it can be killed. Its settings are in its environment.
+SUPERVISE = """
+import sys, threading
+from pathlib import Path
+from holdfast import Settings, Supervisor
+with Supervisor("tests.flow.shop:app", Settings.from_environment(), log_file=Path(sys.argv[1])):
+    threading.Event().wait()
+"""
+
+
+@contextmanager
+def supervised(home: House) -> Iterator[tuple[subprocess.Popen[bytes], Member]]:
+    """
+    Run a worker under a supervisor in a process of its own; give the two when they serve.
+    """
+    before = {member.id for member in home.members()}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISE, str(home.log)],
+        cwd=ROOT,
+        env=os.environ | home.settings.to_environment(),
+        start_new_session=True,
+    )
+    try:
+        home.await_shared(len(before) + 1)
+        yield process, next(member for member in home.members() if member.id not in before)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def transport() -> str:
+    """
+    What carries the commands makes no difference to who looks after whom; handovers are the hardest here.
+    """
+    return "rabbitmq"
+
+
+def test_a_reload_leaves_no_gap(home: House) -> None:
+    """
+    On a reload the workers are started anew one after another, under load: at any time one of them serves, nobody is
+    counted as dead, and each command is decided once, in its sender's order.
+    """
+    with home.crew(2) as crew:
+        with Senders(home.client, accounts("a", 40), per_key=home.per_key, callers=1) as senders:
+            home.await_progress()
+            old = {member.id for member in home.members()}
+            serving = []
+            crew.reload()
+            while not home.shared_by(2, without=old):
+                serving.append(len(home.members()))
+            home.await_progress()
+        home.check(senders, at_least=200)
+        assert min(serving) == 1
+        assert crew.restarts == 0
+    home.check_empty()
+
+
+def test_nobody_works_on_unattended(home: House) -> None:
+    """
+    A worker whose supervisor is killed finishes what it has begun, hands over and ends; others serve its partitions.
+    """
+    with home.crew(1), Senders(home.client, accounts("a", 40), per_key=home.per_key, callers=1) as senders:
+        with supervised(home) as (supervisor, worker):
+            home.await_progress()
+            supervisor.kill()
+            home.await_shared(1, without=[worker.id])
+            eventually(lambda: gone(worker.pid))
+            home.await_progress()
+        home.check(senders, at_least=200)
+    home.check_empty()
+    assert "looks after this one is gone" in home.said()
+
+
+def test_the_living_carry_on_for_the_dead(home: House) -> None:
+    """
+    When a worker and its supervisor are killed at once, whoever is left takes over all partitions and their work.
+    """
+    with home.crew(1), Senders(home.client, accounts("a", 40), per_key=home.per_key, callers=1) as senders:
+        with supervised(home) as (supervisor, worker):
+            home.await_progress()
+            supervisor.kill()
+            home.strike_down(worker)
+            home.await_shared(1, without=[worker.id])
+            home.await_progress()
+        home.check(senders, at_least=200)
+    home.check_empty()

@@ -100,6 +100,8 @@ class RabbitConsumer:
             self._arrived.clear()
             if not buffer:
                 self._arrived.wait(timeout_s)
+        # Half of what may be handed out at once: the other half arrives while this one is worked on.
+        limit = min(limit, max(GATHER_FROM, self._prefetch * len(self._assigned) // 2))
         if self._last_taken >= GATHER_FROM and len(buffer) < limit:
             time.sleep(GATHER_S)
         with self._lock:

@@ -126,8 +126,9 @@ class Turn:
         for portion in _portions(deliveries):
             with self._alone if _suspicious(portion[0]) else nullcontext():
                 self._run(result, portion)
-        order = {id(delivery): index for index, delivery in enumerate(deliveries)}
-        result.deferred.sort(key=lambda delivery: order[id(delivery)])
+        if result.deferred:
+            order = {id(delivery): index for index, delivery in enumerate(deliveries)}
+            result.deferred.sort(key=lambda delivery: order[id(delivery)])
         return result
 
     def _run(self, result: TurnResult, deliveries: Sequence[Delivery]) -> None:
@@ -186,7 +187,7 @@ class Turn:
         for box in boxes:
             letters = []
             for letter in box.letters:
-                turns = suspects.get((box.ref.partition, _name(box.ref, letter)), 0)
+                turns = suspects.get((box.ref.partition, _name(box.ref, letter)), 0) if suspects else 0
                 if turns > self._limits.deliveries_max:
                     text = (
                         f"{turns - 1} turns on it were begun and never came to an end: it may kill its worker"

@@ -1,0 +1,494 @@
+"""
+Commands over RabbitMQ when queues are gone, full or not ours, and when the broker cuts, stalls or restarts.
+"""
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pika
+import pytest
+
+from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
+from holdfast.brokers.rabbitmq_topology import declare, depths, remove
+from holdfast.runtime.errors import PublishFailed, SetupError, Unavailable
+from holdfast.runtime.ports import Delivery
+from tests import controls
+from tests.conftest import need
+from tests.contract.threads import begin
+from tests.contract.transports import (
+    QUIET_S,
+    SECONDS_MAX,
+    Carrier,
+    bodies,
+    collect,
+    confirmed,
+    numbers,
+    rabbit_carrier,
+    rabbit_settings,
+)
+from tests.support.processes import eventually
+from tests.support.servers import SYSTEM_PATH, RabbitServer, find_rabbit
+
+#: What the broker itself says of a queue as Holdfast declares it.
+QUORUM = {"x-queue-type": "quorum", "x-single-active-consumer": True, "x-overflow": "reject-publish"}
+
+
+@pytest.fixture
+def channel(amqp_url: str) -> Iterator[Any]:
+    """
+    A plain channel, for what somebody else does on the broker.
+    """
+    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
+    yield connection.channel()
+    if connection.is_open:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """
+    A broker that the tests of this file may restart.
+    """
+    need("rabbitmq-server", find_rabbit())
+    with RabbitServer(tmp_path_factory.mktemp("own-rabbit")) as server:
+        yield server
+
+
+@pytest.fixture
+def own(own_server: RabbitServer) -> Iterator[Carrier]:
+    """
+    A carrier on that broker.
+    """
+    carrier = rabbit_carrier(own_server.url)
+    yield carrier
+    carrier.close()
+    assert carrier.proxy is not None
+    carrier.proxy.close()
+
+
+def control(server: RabbitServer, *command: str) -> None:
+    """
+    Have the broker's own tool do something.
+    """
+    environ = server._environ() | {"RABBITMQ_NODENAME": "holdfast@localhost", "PATH": SYSTEM_PATH}
+    tool = next(
+        path
+        for path in ("/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl")
+        if os.path.exists(path) or "/" not in path
+    )
+    done = subprocess.run(
+        [tool, *command], env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+# -- queues that are gone, full, or somebody else's
+
+
+def test_a_queue_that_is_gone_is_told(rabbitmq_carrier: Carrier, channel: Any) -> None:
+    """
+    A command that no queue takes fails, with a sentence that says what to do; the others, even of the same bytes, do not.
+    """
+    publisher = rabbitmq_carrier.publisher()
+    confirmed([publisher.publish(1, b"same")])
+    channel.queue_delete(f"{rabbitmq_carrier.settings.namespace}.commands.1")
+    futures = [publisher.publish(partition, b"same") for partition in (0, 1, 2, 1, 3)]
+    failures = [future.exception(SECONDS_MAX) for future in futures]
+
+    assert [None, PublishFailed, None, PublishFailed, None] == [error and type(error) for error in failures]
+    assert "commands.1' or its binding is gone" in str(failures[1])
+    assert "holdfast doctor" in str(failures[1])
+
+    declare(rabbitmq_carrier.settings)
+    confirmed([publisher.publish(1, b"again")])
+    assert [b"again"] == bodies(collect(rabbitmq_carrier.consumer(1), 1))
+
+
+def test_a_full_queue_is_told(amqp_url: str, namespace: str, channel: Any) -> None:
+    """
+    A command that a full queue does not take fails; when there is room again the same one is taken.
+    """
+    name = f"{namespace}.commands.0"
+    channel.queue_declare(name, durable=True, arguments=QUORUM | {"x-max-length": 5})
+    carrier = rabbit_carrier(amqp_url, namespace)
+    publisher = carrier.publisher()
+    taken: list[bytes] = []
+
+    def full() -> bool:
+        try:
+            confirmed([publisher.publish(0, b"%d" % len(taken))])
+        except PublishFailed as error:
+            assert "full" in str(error)
+            assert "with the same id" in str(error)
+            return True
+        taken.append(b"%d" % len(taken))
+        return False
+
+    eventually(full)
+    confirmed([publisher.publish(1, b"elsewhere")])
+    found = bodies(collect(carrier.consumer(0), len(taken)))
+    eventually(lambda: not full())
+
+    assert taken[:-1] == found
+    assert len(taken) > 5
+    _end(carrier)
+
+
+def test_a_queue_that_is_there_is_adopted(amqp_url: str, namespace: str, channel: Any) -> None:
+    """
+    A classic durable queue of our name is used as it is; the difference is reported, and nothing else is.
+    """
+    name = f"{namespace}.commands.2"
+    channel.queue_declare(name, durable=True)
+    channel.basic_publish("", name, b"before")
+    carrier = rabbit_carrier(amqp_url, namespace)
+    assert isinstance(carrier.transport, RabbitTransport)
+
+    assert [name] == [difference.partition(":")[0] for difference in carrier.transport.differences]
+
+    carrier.send(2, numbers(20))
+    first = carrier.consumer(2)
+    taken = collect(first, 21, ack=False)
+    first.ack(taken[:6])
+    eventually(lambda: first.outstanding(2) == 15)
+    first.close()
+    carrier.send(2, numbers(20, 30))
+    found = collect(carrier.consumer(2), 25)
+
+    assert [b"before", *numbers(20)] == bodies(taken)
+    assert numbers(5, 30) == bodies(found)
+    assert [True] * 15 == [one.redeliveries >= 1 for one in found[:15]]
+    _end(carrier)
+
+
+def test_our_own_queues_are_no_difference(rabbitmq_carrier: Carrier) -> None:
+    """
+    Declaring again what is there as we want it reports nothing.
+    """
+    assert isinstance(rabbitmq_carrier.transport, RabbitTransport)
+    assert ([], []) == (rabbitmq_carrier.transport.differences, declare(rabbitmq_carrier.settings))
+
+
+@pytest.mark.parametrize("what", ["queue", "exchange", "type"])
+def test_what_cannot_be_used_is_refused(amqp_url: str, namespace: str, channel: Any, what: str) -> None:
+    """
+    A queue or exchange that would not survive a restart, or is of another kind, is refused by name with the way out.
+    """
+    name = f"{namespace}.commands.3" if what == "queue" else f"{namespace}.commands"
+    if what == "queue":
+        channel.queue_declare(name, durable=False)
+    else:
+        channel.exchange_declare(name, "fanout" if what == "type" else "direct", durable=what == "type")
+
+    with pytest.raises(SetupError, match="HOLDFAST_NAMESPACE") as caught:
+        RabbitTransport(rabbit_settings(amqp_url, namespace=namespace))
+    assert f"'{name}'" in str(caught.value)
+    assert ("type" if what == "type" else "durable") in str(caught.value)
+
+
+def test_a_lost_queue_holds_up_no_other(rabbitmq_carrier: Carrier, channel: Any) -> None:
+    """
+    A queue that is deleted under its consumer disturbs no other partition, and is used again once it is declared again.
+    """
+    consumer, publisher = rabbitmq_carrier.consumer(0, 1), rabbitmq_carrier.publisher()
+    confirmed([publisher.publish(partition, b"before") for partition in (0, 1)])
+    assert 2 == len(collect(consumer, 2))
+    channel.queue_delete(f"{rabbitmq_carrier.settings.namespace}.commands.0")
+    for body in numbers(20):
+        confirmed([publisher.publish(1, body)])
+        assert [body] == bodies(collect(consumer, 1))
+    declare(rabbitmq_carrier.settings)
+    confirmed([publisher.publish(0, b"after")])
+
+    assert [b"after"] == bodies(collect(consumer, 1))
+
+
+def test_a_removal_takes_all_of_one_namespace(rabbitmq_carrier: Carrier, amqp_url: str) -> None:
+    """
+    The queues and exchanges of a namespace go, and none of another; depths say of each queue whether it is there.
+    """
+    other = rabbit_carrier(amqp_url)
+    queues = [
+        f"{rabbitmq_carrier.settings.namespace}.commands.{partition}"
+        for partition in range(controls.PARTITIONS)
+    ]
+    other.send(0, [b"yours"])
+    rabbitmq_carrier.send(1, numbers(3))
+    eventually(lambda: [0, 3, 0, 0] == list(depths(rabbitmq_carrier.settings, queues).values()))
+    remove(rabbitmq_carrier.settings)
+
+    assert [None] * 4 == list(depths(rabbitmq_carrier.settings, queues).values())
+    assert [b"yours"] == bodies(collect(other.consumer(0), 1))
+    remove(other.settings)
+    _end(other)
+
+
+# -- doors
+
+
+def test_a_wrong_password_is_for_the_operator(amqp_url: str, rabbitmq_carrier: Carrier) -> None:
+    """
+    A refused password is no passing trouble; the message names the setting and does not show the password.
+    """
+    url = amqp_url.replace("guest:guest@", "guest:s3cret@")
+    settings = rabbit_settings(url, namespace=rabbitmq_carrier.settings.namespace)
+    rabbitmq_carrier.transport._settings = settings  # type: ignore[attr-defined]  # as if it had been changed since
+
+    for door in (
+        lambda: RabbitTransport(settings),
+        rabbitmq_carrier.transport.publisher,
+        rabbitmq_carrier.transport.consumer,
+    ):
+        with pytest.raises(SetupError, match="HOLDFAST_AMQP_URL") as caught:
+            door()
+        assert "s3cret" not in str(caught.value)
+
+
+def test_a_wrong_virtual_host_is_for_the_operator(amqp_url: str) -> None:
+    """
+    A virtual host that is not there is named as what is wrong.
+    """
+    with pytest.raises(SetupError, match="virtual host"):
+        RabbitTransport(rabbit_settings(amqp_url.removesuffix("%2F") + "nowhere"))
+
+
+def test_an_absent_broker_is_unavailable(rabbitmq_carrier: Carrier) -> None:
+    """
+    Nobody listens: that may change, so it is for trying again.
+    """
+    settings = rabbit_settings("amqp://guest:guest@127.0.0.1:1/")
+    rabbitmq_carrier.transport._settings = settings  # type: ignore[attr-defined]  # as if it had been changed since
+
+    for door in (
+        lambda: RabbitTransport(settings),
+        rabbitmq_carrier.transport.publisher,
+        rabbitmq_carrier.transport.consumer,
+    ):
+        with pytest.raises(
+            Unavailable, match=r"RabbitMQ at amqp://guest:\*\*\*@127.0.0.1:1/ cannot be reached: \S+"
+        ):
+            door()
+
+
+@pytest.mark.parametrize("size", [50, 400, 700, 1_200])
+def test_a_cut_while_declaring_is_unavailable(rabbitmq_carrier: Carrier, size: int) -> None:
+    """
+    Wherever the line breaks while queues are declared, it is Unavailable; the next try succeeds.
+    """
+    assert rabbitmq_carrier.proxy is not None
+    rabbitmq_carrier.proxy.cut_after(size)
+
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        RabbitTransport(rabbitmq_carrier.settings)
+    RabbitTransport(rabbitmq_carrier.settings)
+
+
+def test_foreign_messages_bring_their_properties(rabbitmq_carrier: Carrier, channel: Any) -> None:
+    """
+    What another program says of its message beside the body arrives with it, and so does what the broker gave up on.
+    """
+    assert isinstance(rabbitmq_carrier.transport, RabbitTransport)
+    namespace = rabbitmq_carrier.settings.namespace
+    doorman = rabbitmq_carrier.transport.doorman()
+    doorman.assign(INGRESS)
+    doorman.assign(DEAD)
+    said = {"content_type": "application/json", "message_id": "c-1", "type": "order"}
+    properties = pika.BasicProperties(headers={"traceparent": "00-1-2-01", "other": 1}, **said)
+    channel.basic_publish("", f"{namespace}.ingress", b"{}", properties)
+    channel.basic_publish("", f"{namespace}.ingress", b"plain")
+    found = collect(doorman, 2)
+    channel.basic_publish("", f"{namespace}.commands.0", b"poison")
+    eventually(lambda: _rejected(channel, f"{namespace}.commands.0"))
+    dead = collect(doorman, 1)
+    doorman.close()
+
+    assert [(INGRESS, b"{}", said | {"traceparent": "00-1-2-01"}), (INGRESS, b"plain", None)] == [
+        (one.partition, one.body, one.attributes) for one in found
+    ]
+    assert [(DEAD, b"poison")] == [(one.partition, one.body) for one in dead]
+    assert {"x-first-death-queue": f"{namespace}.commands.0", "x-first-death-reason": "rejected"} == dead[
+        0
+    ].attributes
+
+
+def _rejected(channel: Any, queue: str) -> bool:
+    method, _, _ = channel.basic_get(queue)
+    if method is not None:
+        channel.basic_reject(method.delivery_tag, requeue=False)
+    return method is not None
+
+
+def test_no_more_is_handed_out_than_allowed(amqp_url: str, namespace: str) -> None:
+    """
+    A consumer holds at most `prefetch` messages of a partition that it has not acknowledged.
+    """
+    carrier = rabbit_carrier(amqp_url, namespace, prefetch=7)
+    carrier.send(0, numbers(20))
+    consumer = carrier.consumer(0)
+    taken = collect(consumer, 7, ack=False)
+
+    assert [] == consumer.take(10, QUIET_S)
+
+    consumer.ack(taken[:3])
+    taken += collect(consumer, 3, ack=False)
+
+    assert [] == consumer.take(10, QUIET_S)
+    assert numbers(10) == bodies(taken)
+    _end(carrier)
+
+
+# -- lines that break
+
+
+def test_what_was_on_its_way_is_sent_again(rabbitmq_carrier: Carrier) -> None:
+    """
+    With thousands of messages on their way a cut ends no future with an error: all arrive, each first time in order.
+    """
+    assert rabbitmq_carrier.proxy is not None
+    publisher, consumer = rabbitmq_carrier.publisher(), rabbitmq_carrier.consumer(0)
+    futures = []
+    for body in numbers(3_000):
+        futures.append(publisher.publish(0, body))
+        if len(futures) % 1_000 == 500:
+            rabbitmq_carrier.proxy.cut()
+    confirmed(futures)
+
+    assert numbers(3_000) == _firsts(consumer, 3_000)
+
+
+def test_a_publisher_waits_for_the_line_to_come_back(rabbitmq_carrier: Carrier) -> None:
+    """
+    What is published while the broker cannot be reached is sent when it can, in order.
+    """
+    assert rabbitmq_carrier.proxy is not None
+    publisher, consumer = rabbitmq_carrier.publisher(), rabbitmq_carrier.consumer(0)
+    confirmed([publisher.publish(0, b"0")])
+    rabbitmq_carrier.proxy.down()
+    futures = [publisher.publish(0, body) for body in numbers(1, 200)]
+
+    assert [] == [future for future in futures if future.done()]
+
+    rabbitmq_carrier.proxy.up()
+    confirmed(futures)
+
+    assert numbers(200) == _firsts(consumer, 200)
+
+
+def test_no_confirm_in_time_is_told(rabbitmq_carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A message that is not confirmed in time fails, and what is sent after the line came back does not.
+    """
+    monkeypatch.setattr("holdfast.brokers.rabbitmq_publisher.CONFIRM_TIMEOUT_S", 0.5)
+    assert rabbitmq_carrier.proxy is not None
+    publisher = rabbitmq_carrier.publisher()
+    rabbitmq_carrier.proxy.down()
+    late = publisher.publish(0, b"late")
+
+    with pytest.raises(PublishFailed, match="no confirm from RabbitMQ"):
+        late.result(SECONDS_MAX)
+
+    monkeypatch.undo()
+    rabbitmq_carrier.proxy.up()
+    confirmed([publisher.publish(0, b"kept")])
+
+    assert b"kept" in _firsts(rabbitmq_carrier.consumer(0), 1)
+
+
+def _firsts(consumer: Any, count: int) -> list[bytes]:
+    """
+    Take until so many different messages came, and return them in the order in which each first did.
+    """
+    found: dict[bytes, None] = {}
+
+    def took() -> bool:
+        taken: list[Delivery] = consumer.take(1_000, 0.5)
+        consumer.ack(taken)
+        found.update(dict.fromkeys(bodies(taken)))
+        return len(found) >= count
+
+    eventually(took, 40)
+    return list(found)
+
+
+def _under_fire(carrier: Carrier, strike: Callable[[], None]) -> None:
+    """
+    Publish on two threads and consume while something happens; everything must arrive, each sender's in order.
+    """
+    publisher, consumer = carrier.publisher(), carrier.consumer(0)
+    stop = threading.Event()
+
+    def send(name: bytes) -> int:
+        futures: list[Future[None]] = []
+        while not stop.is_set():
+            futures += [publisher.publish(0, b"%s %d" % (name, len(futures) + step)) for step in range(20)]
+            stop.wait(0.02)
+        for future in futures:
+            assert future.result(60) is None
+        return len(futures)
+
+    sending = {name: begin(lambda name=name: send(name)) for name in (b"a", b"b")}  # type: ignore[misc]  # mypy cannot type a default in a lambda
+    collect(consumer, 100)
+    strike()
+    collect(consumer, 100)
+    stop.set()
+    counts = {name: one.result(60) for name, one in sending.items()}
+    # What was taken before is not counted again, so look at all that is left until it is quiet.
+    left: list[bytes] = []
+    while taken := consumer.take(1_000, 2):
+        consumer.ack(taken)
+        left += bodies(taken)
+
+    for name, count in counts.items():
+        mine = list(dict.fromkeys(body for body in left if body.startswith(name)))
+        assert mine == [b"%s %d" % (name, number) for number in range(count - len(mine), count)]
+
+
+def test_connections_that_the_broker_closes(own: Carrier, own_server: RabbitServer) -> None:
+    """
+    When an operator closes all connections, publishers and consumers come back and nothing is lost or overtaken.
+    """
+    _under_fire(own, lambda: control(own_server, "close_all_connections", "test"))
+
+
+def test_a_broker_that_stalls(own: Carrier, own_server: RabbitServer) -> None:
+    """
+    While the broker has an alarm and takes nothing, futures wait; when it is over they end well, in order.
+    """
+    publisher, consumer = own.publisher(), own.consumer(0)
+    confirmed([publisher.publish(0, b"0")])
+    control(own_server, "set_vm_memory_high_watermark", "0.0000001")
+    # The broker blocks a connection when it next publishes.
+    blocked = [publisher.publish(0, body) for body in numbers(1, 100)]
+    with pytest.raises(TimeoutError):
+        blocked[-1].result(1)
+    control(own_server, "set_vm_memory_high_watermark", "0.8")
+    confirmed(blocked)
+
+    assert numbers(100) == _firsts(consumer, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_a_broker_that_goes_and_comes_back(own: Carrier, own_server: RabbitServer, how: str) -> None:
+    """
+    Over a restart and over a crash of the broker publishers and consumers go on by themselves, and nothing is lost.
+    """
+
+    def strike() -> None:
+        if how == "restart":
+            own_server.restart()
+        else:
+            own_server.kill()
+            own_server.start()
+
+    _under_fire(own, strike)
+
+
+def _end(carrier: Carrier) -> None:
+    carrier.close()
+    assert carrier.proxy is not None
+    carrier.proxy.close()

@@ -15,6 +15,7 @@ Order, in three rules:
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -28,8 +29,12 @@ from holdfast.brokers.rabbitmq_loop import RabbitLoop
 from holdfast.runtime.config import Settings
 from holdfast.runtime.ports import Delivery
 
+log = logging.getLogger(__name__)
+
 #: How often it is looked whether a queue's former consumer is gone.
 SUBSCRIBE_RETRY_S = 0.1
+#: How often it is looked whether a queue that was deleted is there again.
+MISSING_RETRY_S = 1.0
 #: How long it must be quiet before what was returned is handed on without a sign that it is complete.
 QUIET_S = 1.0
 #: After a batch of at least so many the next one is given a moment to gather: under load a round trip for hundreds
@@ -73,6 +78,9 @@ class RabbitConsumer:
         self._tags = itertools.count(1)
         self._last_taken = 0
         self._channel: Any = None
+        #: Partitions to be asked about, and the channel for that. Both belong to the connection's thread.
+        self._questions: deque[int] = deque()
+        self._prober: Any = None
         self._loop = RabbitLoop(settings, self, purpose)
         self._loop.wait_open()
 
@@ -156,24 +164,62 @@ class RabbitConsumer:
             self._subscribed = {}
             self._returned = {}
             self._cancelling.clear()
-
-    def _current(self, channel: Any) -> bool:
-        return channel is self._channel and channel.is_open
+            self._questions.clear()
+            self._prober = None
 
     def _subscribe(self, partition: int) -> None:
-        channel = self._channel
-        if channel is None or partition not in self._assigned or partition in self._subscribed:
+        """Ask whether a queue has a consumer, to subscribe to it if it has none; questions are asked one by one."""
+        if self._channel is None or partition not in self._assigned or partition in self._subscribed:
             return
+        if partition not in self._questions:
+            self._questions.append(partition)
+            if len(self._questions) == 1:
+                self._ask()
 
-        def declared(frame: Any) -> None:
-            if not self._current(channel) or partition not in self._assigned or partition in self._subscribed:
-                return
-            if frame.method.consumer_count:
+    def _ask(self) -> None:
+        """Ask the next question on a channel of its own: the broker closes it where there is no such queue."""
+        channel, prober = self._channel, self._prober
+        if not self._questions or channel is None or not channel.connection.is_open:
+            return
+        if prober is None:
+            channel.connection.channel(on_open_callback=self._on_prober)
+            return
+        partition = self._questions[0]
+        prober.queue_declare(
+            self._queue_of(partition),
+            passive=True,
+            callback=lambda frame: self._answered(prober, partition, frame.method),
+        )
+
+    def _on_prober(self, prober: Any) -> None:
+        if self._channel is not None and prober.connection is self._channel.connection:
+            self._prober = prober
+            prober.add_on_close_callback(self._on_prober_closed)
+            self._ask()
+
+    def _answered(self, prober: Any, partition: int, queue: Any) -> None:
+        if prober is not self._prober:
+            return
+        self._questions.popleft()
+        if partition in self._assigned and partition not in self._subscribed:
+            if queue.consumer_count:
                 self._loop.later(SUBSCRIBE_RETRY_S, lambda: self._subscribe(partition))
-                return
-            self._consume(partition, frame.method.message_count)
+            else:
+                self._consume(partition, queue.message_count)
+        self._ask()
 
-        channel.queue_declare(self._queue_of(partition), passive=True, callback=declared)
+    def _on_prober_closed(self, prober: Any, reason: BaseException) -> None:
+        """Put off the question that closed the channel: the other partitions are served meanwhile."""
+        if prober is not self._prober or self._channel is None:
+            return
+        self._prober = None
+        if self._questions:
+            partition = self._questions.popleft()
+            log.warning(
+                "queue cannot be used", extra={"queue": self._queue_of(partition), "error": str(reason)}
+            )
+            self._loop.later(MISSING_RETRY_S, lambda: self._subscribe(partition))
+        self._ask()
 
     def _consume(self, partition: int, waiting: int) -> None:
         channel, generation = self._channel, self._generation

@@ -7,7 +7,10 @@ so heartbeats are answered whatever the rest of the process does. Everything tha
 from __future__ import annotations
 
 import logging
+import math
+import re
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: Two missed ones cut the link: this bounds how long the queue of a process that is gone stays taken.
 HEARTBEAT_S = 5
+#: What pika says when the broker refused us. Where it only says that the connection ended while we were let in, that
+#: may be a broker, or what stands before it, that is just going away.
+_REFUSED = re.compile(r"ConnectionClosedByBroker: \((403|530)\)")
 #: Waits between attempts to connect: at once, then longer.
 RECONNECT_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 CONNECT_TIMEOUT_S = 10.0
@@ -69,11 +75,12 @@ def explain(settings: Settings, error: BaseException) -> Unavailable | SetupErro
         if isinstance(inner, BaseException):
             causes.append(inner)
     for cause in causes:
-        if isinstance(
-            cause, pika.exceptions.ProbableAuthenticationError | pika.exceptions.AuthenticationError
+        refused = _REFUSED.search(str(cause))
+        if isinstance(cause, pika.exceptions.AuthenticationError) or (
+            refused and isinstance(cause, pika.exceptions.ProbableAuthenticationError)
         ):
             return SetupError(f"RabbitMQ at {where} refuses the user or password in HOLDFAST_AMQP_URL")
-        if isinstance(cause, pika.exceptions.ProbableAccessDeniedError):
+        if refused and isinstance(cause, pika.exceptions.ProbableAccessDeniedError):
             return SetupError(
                 f"RabbitMQ at {where} does not let this user into the virtual host of HOLDFAST_AMQP_URL"
             )
@@ -92,6 +99,8 @@ class RabbitLoop:
         self._channel: Any = None
         self._closing = False
         self._failures = 0
+        #: When the channel was opened; never, while there is none.
+        self._opened_at = math.inf
         self._first = threading.Event()
         self._error: BaseException | None = None
         self._wake = threading.Event()
@@ -166,7 +175,7 @@ class RabbitLoop:
 
     def _on_channel(self, channel: Any) -> None:
         self._channel = channel
-        self._failures = 0
+        self._opened_at = time.monotonic()
         channel.add_on_close_callback(self._on_channel_closed)
         self._handler.opened(channel)
         self._first.set()
@@ -188,6 +197,10 @@ class RabbitLoop:
         connection.ioloop.stop()
 
     def _gone(self, error: BaseException) -> None:
+        # A connection that breaks again and again as soon as it is there is a failure all the same.
+        if time.monotonic() - self._opened_at > RECONNECT_S[-1]:
+            self._failures = 0
+        self._opened_at = math.inf
         self._failures += 1
         self._error = error
         self._channel = None

@@ -40,6 +40,8 @@ class _Outgoing:
         self.partition = partition
         self.body = body
         self.future: Future[None] = Future()
+        # From now on it cannot be cancelled: the message is on its way.
+        self.future.set_running_or_notify_cancel()
         self.deadline = time.monotonic() + CONFIRM_TIMEOUT_S
 
 
@@ -117,7 +119,8 @@ class RabbitPublisher:
         """Put back what was not confirmed."""
         self._channel = None
         with self._room:
-            self._waiting.extendleft(reversed(self._unconfirmed.values()))
+            again = [one for one in self._unconfirmed.values() if not one.future.done()]
+            self._waiting.extendleft(reversed(again))
             self._unconfirmed = {}
         self._expire_waiting()
 
@@ -171,7 +174,13 @@ class RabbitPublisher:
         """Fail a message that no queue took: the broker returns it, and then confirms it all the same."""
         with self._room:
             outgoing = next(
-                (one for one in self._unconfirmed.values() if one.body == body and not one.future.done()),
+                (
+                    one
+                    for one in self._unconfirmed.values()
+                    if self._routes[one.partition] == method.routing_key
+                    and one.body == body
+                    and not one.future.done()
+                ),
                 None,
             )
         if outgoing is not None:

@@ -119,9 +119,14 @@ class _Declarer:
             raise explain(self._settings, error) from error
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._connection.is_open:
-            self._connection.close()
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            if self._connection.is_open:
+                self._connection.close()
+        except pika.exceptions.AMQPError:
+            pass  # it broke just now, which is as good
+        if isinstance(error, pika.exceptions.AMQPError | OSError):
+            raise explain(self._settings, error) from error
 
     def channel(self) -> Any:
         if self._channel is None or not self._channel.is_open:

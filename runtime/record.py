@@ -64,7 +64,8 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
 class EffectEntry(msgspec.Struct, frozen=True, array_like=True):
     """An effect in the outbox, as it is stored."""
 
-    #: Stable over every retry: `<command id>:<index>`. It is the idempotency key to hand outward.
+    #: Stable over every retry and unique within its instance: `<command id>:<index>`. The idempotency key to hand
+    #: outward is the instance and this.
     id: str
     workflow: str
     key: str

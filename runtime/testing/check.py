@@ -71,7 +71,7 @@ def check_workflow(
         commands: Your own strategy of commands; else commands are made up from the types of their fields.
         types: Strategies for message classes or field types, in place of what would be made up for them.
         commands_max: The most commands of one story.
-        settings: How hypothesis goes about it; else a hundred stories, and no file is written.
+        settings: How hypothesis goes about it; else a hundred new stories each time, none of them kept.
 
     Raises:
         AssertionError: Something does not hold; the smallest story that shows it is in the message.

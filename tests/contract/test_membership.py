@@ -123,6 +123,22 @@ def test_the_dead_serve_nothing(world: World) -> None:
     assert [None, None, "m-2", None] == membership.owners("command")
 
 
+def test_the_living_are_not_replaced_by_hearsay(world: World) -> None:
+    """
+    Who came to life after the claimer looked keeps what it serves: that it is dead is found out, not assumed.
+    """
+    membership = world.membership()
+    membership.beat(controls.member("m-1"), TTL_MS)
+    membership.claim(2, "command", "m-1", ["m-1"])
+
+    assert membership.claim(2, "command", "m-2", ["m-2"]) is False
+    assert [None, None, "m-1", None] == membership.owners("command")
+
+    membership.leave("m-1")
+
+    assert membership.claim(2, "command", "m-2", ["m-2"]) is True
+
+
 def test_pools_are_served_apart(world: World) -> None:
     """
     Each pool of a partition may have another server.

@@ -14,7 +14,7 @@ from typing import Any, Self
 from holdfast import Client, Command, PublishFailed, Record, ReplyTimeout, Unavailable
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.outcome import Accepted, Duplicate, Outcome, Rejected
-from tests.flow.shop import Overdraw, Post
+from tests.flow.shop import Overdraw, Post, Refund
 
 #: Seconds between two bursts of a sender: a load that lets other processes run.
 PAUSE_S = 0.02
@@ -31,11 +31,19 @@ class Senders:
     """
 
     def __init__(
-        self, client: Client, keys: Sequence[str], *, senders: int = 3, callers: int = 0, per_key: int = 4
+        self,
+        client: Client,
+        keys: Sequence[str],
+        *,
+        senders: int = 3,
+        callers: int = 0,
+        per_key: int = 4,
+        kinds: Sequence[type[Post | Refund]] = (Post,),
     ) -> None:
         self._client = client
         self._keys = keys
         self._per_key = per_key
+        self._kinds = kinds
         self._ending = threading.Event()
         self._errors: list[BaseException] = []
         self._threads = [
@@ -86,15 +94,15 @@ class Senders:
     def _send(self, name: str, choice: random.Random) -> None:
         numbers = itertools.count(1)
         while not self._ending.wait(PAUSE_S):
-            burst = []
+            burst: list[tuple[str, Post | Refund]] = []
             for key in choice.sample(self._keys, min(3, len(self._keys))):
                 burst += [
-                    (new_id(), Post(key, name, next(numbers)))
+                    (new_id(), choice.choice(self._kinds)(key, name, next(numbers)))
                     for _ in range(choice.randint(1, self._per_key))
                 ]
             self._send_all(burst)
-            for _, post in burst:
-                self.sent[post.account, name].append(post.number)
+            for _, command in burst:
+                self.sent[command.account, name].append(command.number)
 
     def _send_all(self, burst: Sequence[tuple[str, Command]]) -> None:
         """

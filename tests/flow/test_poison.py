@@ -2,38 +2,42 @@
 Commands that cannot be decided: they end as dead letters, and nobody else suffers.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from holdfast import Accepted, Command, DeadLettered
+from holdfast import Accepted, DeadLettered
 from holdfast.runtime.keys import partition_of
-from tests.flow.house import House
-from tests.flow.shop import ENV_MENDED, Kill, NextLedger, Post, Stumble
+from tests.flow.house import House, house, quick
+from tests.flow.shop import ENV_MENDED, Kill, Post, Stumble
 from tests.support.processes import eventually
 
 
-def neighbours(home: House, count: int) -> list[str]:
+@pytest.fixture
+def mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """
-    Return keys that share the partition of the first of them.
+    The file whose presence mends the bugs in the workers that are started from now on.
     """
-    partitions = home.settings.partitions
-    keys = (f"n-{number}" for number in range(10_000))
-    return [key for key in keys if partition_of("ledger", key, partitions) == 0][:count]
+    monkeypatch.setenv(ENV_MENDED, str(tmp_path / "mended"))
+    return tmp_path / "mended"
 
 
-def numbers(home: House, key: str) -> list[int]:
-    return [event.number for record in home.client.history(NextLedger, key) for event in record.events]
+@pytest.fixture
+def hasty(transport: str, redis_url: str, amqp_url: str, namespace: str, tmp_path: Path) -> Iterator[House]:
+    """
+    A house that gives a command up after two turns that it did not survive.
+    """
+    amqp_url = amqp_url if transport == "rabbitmq" else ""
+    with house(quick(namespace, redis_url, amqp_url, deliveries_max=2), tmp_path) as it:
+        yield it
 
 
-def test_a_command_that_raises_is_kept_and_retried(
-    home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_raises_is_kept_and_retried(home: House, mended: Path) -> None:
     """
     A command whose `decide` raises becomes a dead letter that says why; its caller is told, the next command of its
     instance goes on, and once the bug is mended a retry decides it, once.
     """
-    monkeypatch.setenv(ENV_MENDED, str(tmp_path / "mended"))
     with home.crew(1):
         outcome = home.client.execute(Stumble("a", "s", 1), timeout=20)
         assert isinstance(outcome, DeadLettered)
@@ -49,35 +53,47 @@ def test_a_command_that_raises_is_kept_and_retried(
             letter.attempts,
         )
 
-        (tmp_path / "mended").touch()
+        mended.touch()
         assert home.client.dead_letters.retry(letter.id)
         assert not home.client.dead_letters.retry(letter.id)
 
-        home.client.wait(NextLedger, "a", until=lambda state: state.count == 2)
-        assert [2, 1] == numbers(home, "a")
+        home.await_logs(a=2)
+        assert isinstance(home.client.execute(Post("a", "s", 3), timeout=20), Accepted)
+        assert [2, 1, 3] == home.numbers("a")
         assert 0 == home.client.dead_letters.count()
 
 
-def test_a_command_that_kills_its_worker_takes_nobody_with_it(home: House) -> None:
+def test_a_command_that_kills_its_worker_takes_nobody_with_it(hasty: House, mended: Path) -> None:
     """
-    A command whose `decide` ends the process becomes a dead letter after a few deaths; all its neighbours in the
-    partition are decided once and in order, and none of them becomes a dead letter.
+    A command whose `decide` ends the process becomes a dead letter after a few deaths; all its neighbours, in its
+    partition and in others, are decided once and in order, and none of them becomes a dead letter. Mended and sent
+    again, it is decided too.
     """
-    keys = neighbours(home, 40)
-    commands: list[Command] = [Post(key, "s", number) for number in range(2) for key in keys]
-    middle = len(commands) // 2
-    home.client.send_many([*commands[:middle], Kill(keys[0], "s", 99), *commands[middle:]])
+    keys = [f"n-{number}" for number in range(60)]
+    middle = len(keys) // 2
+    partition = partition_of("ledger", keys[middle], hasty.settings.partitions)
+    assert sum(partition_of("ledger", key, hasty.settings.partitions) == partition for key in keys) > 5
+    hasty.client.send_many(Post(key, "s", 0) for key in keys)
+    hasty.client.send_many(Post(key, "s", 1) for key in keys[:middle])
+    hasty.client.send(Kill(keys[middle], "s", 99))
+    hasty.client.send_many(Post(key, "s", 1) for key in keys[middle:])
 
-    with home.crew(1) as crew:
-        eventually(lambda: home.client.dead_letters.count() == 1, 90)
-        for key in keys:
-            home.client.wait(NextLedger, key, until=lambda state: state.count == 2, timeout=60)
-        restarts = crew.restarts
+    with hasty.crew(2) as crew:
+        eventually(lambda: hasty.client.dead_letters.count() == 1, 60)
+        eventually(lambda: hasty.decided() >= 2 * len(keys))
+        deaths = crew.restarts
 
-    letter = home.client.dead_letters.list()[0]
-    assert ("Kill", keys[0]) == (letter.message_type, letter.key)
-    assert "may kill its worker" in letter.error
-    assert {key: [0, 1] for key in keys} == {key: numbers(home, key) for key in keys}
-    assert 1 == home.client.dead_letters.count()
-    assert restarts >= home.settings.deliveries_max
-    assert 0 == home.client.pending()
+        letter = hasty.client.dead_letters.list()[0]
+        assert ("Kill", keys[middle]) == (letter.message_type, letter.key)
+        assert "may kill its worker" in letter.error
+        assert {key: [0, 1] for key in keys} == {key: hasty.numbers(key) for key in keys}
+        assert 1 == hasty.client.dead_letters.count()
+        # Two that made it suspect, and as many turns as it was given.
+        assert deaths == 2 + hasty.settings.deliveries_max
+
+        mended.touch()
+        assert hasty.client.dead_letters.retry(letter.id)
+        hasty.await_logs(**{keys[middle]: 3})
+
+    assert [0, 1, 99] == hasty.numbers(keys[middle])
+    hasty.check_empty()

@@ -1,5 +1,5 @@
 """
-How hypothesis goes about it here: the same examples in every run, and no file left behind.
+How hypothesis goes about it here: the same examples in every run.
 
 `HYPOTHESIS_PROFILE=explore` looks for new ones.
 """

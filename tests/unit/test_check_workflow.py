@@ -137,7 +137,7 @@ def test_the_examples_of_all_tests_pass(workflow: type[Workflow[Any, Any, Any, A
 
 def test_without_settings_a_hundred_stories_are_told() -> None:
     """
-    And no file is written.
+    Unless the caller says otherwise.
     """
     assert 100 <= check_workflow(controls.Counter).stories <= 200
 

@@ -126,10 +126,10 @@ def test_a_worker_dies_at_the_door(home: House, tmp_path: Path, monkeypatch: pyt
 
     with home.crew(1, preload=PRELOAD) as crew:
         for number in range(3):
-            publish(home, post("door", number), message_id=f"door-{number}")
+            publish(home, post("door", number, message_id=f"door-{number}"))
         struck(mark)
         eventually(lambda: crew.restarts == 1)
-        publish(home, post("door", 3), message_id="door-3")
+        publish(home, post("door", 3, message_id="door-3"))
         eventually(lambda: home.decided() >= 4)
         home.await_shared(1)
 

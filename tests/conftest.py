@@ -7,6 +7,7 @@ no server is ever flushed.
 """
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -22,6 +23,10 @@ PARTITIONS_MAX = 64
 
 #: Read once, before any test has its environment cleaned.
 GIVEN = {name: os.environ.get(name, "") for name in ("HOLDFAST_REDIS_URL", "HOLDFAST_AMQP_URL", "CI")}
+
+# A shell that runs us in the background has us ignore SIGINT, and what is ignored stays so in every process that we
+# start: they could not be interrupted. What is handled here is theirs to handle anew.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def need(program: str, found: str | None) -> None:

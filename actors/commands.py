@@ -205,8 +205,7 @@ class CommandLane:
             if returned:
                 self._deferred = [one for one in self._deferred if one.partition not in self._revoked]
                 self._returned |= {delivery.partition for delivery in returned}
-        if returned:
-            self._consumer.give_back(returned)
+                self._consumer.give_back(returned)
 
     def drained(self, partition: int) -> bool:
         """Return whether nothing of a partition is left here."""

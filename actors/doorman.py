@@ -231,7 +231,7 @@ class Doorman:
             deferred = self._deferred if self._revoked else []
             if deferred:
                 self._deferred, self._returned = [], True
-        self._consumer.give_back(deferred)
+                self._consumer.give_back(deferred)
 
     def drained(self, partition: int) -> bool:
         """Return whether nothing is left here."""

@@ -69,6 +69,8 @@ class RabbitConsumer:
         #: connection's thread.
         self._subscribed: dict[int, str] = {}
         self._returned: dict[int, _Returned] = {}
+        #: What was given back and is not yet returned to the broker. On the connection's thread only.
+        self._given_back: dict[int, set[int]] = {}
         self._cancelling: set[int] = set()
         #: Delivery tags that are not acknowledged, ascending, with their partition.
         self._unacked: dict[int, int] = {}
@@ -163,6 +165,7 @@ class RabbitConsumer:
             self._counts.clear()
             self._subscribed = {}
             self._returned = {}
+            self._given_back = {}
             self._cancelling.clear()
             self._questions.clear()
             self._prober = None
@@ -279,6 +282,7 @@ class RabbitConsumer:
                 self._give_back(returned.messages)  # nothing was begun: the next owner gets them all
             with self._lock:
                 self._cancelling.discard(partition)
+            self._return(partition)
 
         if channel is None or tag is None:
             done()
@@ -306,13 +310,28 @@ class RabbitConsumer:
         return tags
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
-        channel = self._channel
-        if channel is None or not channel.is_open:
-            return
         with self._lock:
-            tags = self._settled(deliveries)
-        for tag in tags:
-            channel.basic_nack(tag, requeue=True)
+            partitions = set()
+            for generation, tag in (delivery.tag for delivery in deliveries):
+                if generation == self._generation and tag in self._unacked:
+                    partition = self._unacked[tag]
+                    self._given_back.setdefault(partition, set()).add(tag)
+                    partitions.add(partition)
+        for partition in partitions:
+            self._return(partition)
+
+    def _return(self, partition: int) -> None:
+        """Return what was given back of a partition once it is all that we have of it, so that its order is kept."""
+        channel, tags = self._channel, sorted(self._given_back.get(partition, ()))
+        with self._lock:
+            if not tags or partition in self._cancelling or self._counts[partition] > len(tags):
+                return
+            del self._given_back[partition], self._counts[partition]
+            for tag in tags:
+                del self._unacked[tag]
+        if channel is not None and channel.is_open:
+            for tag in tags:
+                channel.basic_nack(tag, requeue=True)
 
     def _ack(self, deliveries: Sequence[Delivery]) -> None:
         channel = self._channel
@@ -328,6 +347,8 @@ class RabbitConsumer:
             channel.basic_ack(together[-1], multiple=True)
         for tag in tags[len(together) :]:
             channel.basic_ack(tag)
+        for partition in list(self._given_back):
+            self._return(partition)
 
 
 def _cancel(channel: Any, tag: str, then: Callable[[Any], None]) -> None:

@@ -92,7 +92,7 @@ CommitResult = Committed | Conflict | Fenced
 
 
 class Journal(Protocol):
-    """Keeps the logs; proved by tests/contract/test_journal.py."""
+    """Keeps the logs; proved by tests/contract/test_journal.py, test_logs.py and test_races.py."""
 
     def open(self, refs: Sequence[Ref], owner: str) -> list[Opened | Held]:
         """Take or confirm the lease of each instance, and return what it takes to fold its state."""
@@ -132,7 +132,7 @@ class Journal(Protocol):
 
 
 class Outbox(Protocol):
-    """Shows what effects and timers were asked for; proved by tests/contract/test_journal.py."""
+    """Shows what effects and timers were asked for; proved by tests/contract/test_outbox.py."""
 
     def effects(self, partition: int, limit: int) -> list[EffectEntry]:
         """Return effects that nobody has finished, oldest first."""

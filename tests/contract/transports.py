@@ -22,7 +22,7 @@ from tests.support.processes import eventually
 #: Long enough for whatever a test waits for; a test that gets what it wants never waits so long.
 SECONDS_MAX = 20.0
 #: How long it must be quiet before nothing more is expected.
-QUIET_S = 0.4
+QUIET_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Features:
     exclusive: bool = True
     #: The depth counts messages that are being worked on.
     counts_taken: bool = True
+    #: Messages are fetched before they are asked for, and count as outstanding from then on.
+    fetches_ahead: bool = False
     #: Connections can be cut.
     remote: bool = True
 
@@ -111,7 +113,9 @@ def rabbit_carrier(url: str, namespace: str | None = None, **changes: Any) -> Ca
     """
     proxy = line_to(url)
     settings = rabbit_settings(through(proxy, url), namespace=namespace or _name(), **changes)
-    return Carrier(RabbitTransport(settings), Features(counts_taken=False), settings, proxy)
+    return Carrier(
+        RabbitTransport(settings), Features(counts_taken=False, fetches_ahead=True), settings, proxy
+    )
 
 
 def rabbit_settings(url: str, **changes: Any) -> Settings:
@@ -170,20 +174,6 @@ def collect(consumer: Consumer, count: int, *, ack: bool = True, limit: int = 1_
         found += taken
         assert taken or time.monotonic() < until, f"{len(found)} of {count} messages came"
     return found
-
-
-def wave(consumer: Consumer, *, ack: bool = False, first_s: float = SECONDS_MAX) -> list[Delivery]:
-    """
-    Take all that comes until it is quiet, the first of it within some time.
-    """
-    found = consumer.take(1_000, first_s)
-    while True:
-        if ack and found:
-            consumer.ack(found)
-        taken = consumer.take(1_000, QUIET_S)
-        if not taken:
-            return found
-        found += taken
 
 
 def drain(consumer: Consumer, partition: int) -> list[Delivery]:

@@ -224,7 +224,7 @@ def _command_lane(
     )
     lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.close)
     return CommandLane(
-        f"command.{number}", owner, transport.consumer(), turn, lane_ports, batch_max=settings.batch_max
+        f"command.{number}", owner, transport.consumer(owner), turn, lane_ports, batch_max=settings.batch_max
     )
 
 

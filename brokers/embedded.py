@@ -331,6 +331,8 @@ class EmbeddedRedis:
             serving = self._await_answer(kept, url, str(binary), until)
             if serving is not None:
                 self._record(serving)
+                if self._kept is not None and self.owner:
+                    self._kept.kill()  # ours has crashed, and its keeper is about to notice: see it off
                 self._kept, self._owner_pid = kept, os.getpid()
                 return serving
             said = self._last_words()

@@ -522,7 +522,7 @@ class MemoryTransport:
         """Return a publisher."""
         return MemoryPublisher(self._server)
 
-    def consumer(self) -> MemoryConsumer:
+    def consumer(self, owner: str = "") -> MemoryConsumer:  # noqa: ARG002 - nobody is thought dead in memory
         """Return a consumer."""
         return MemoryConsumer(self._server)
 

@@ -29,7 +29,7 @@ class RabbitTransport:
         """Return a publisher with a connection and a thread of its own."""
         return RabbitPublisher(self._settings)
 
-    def consumer(self) -> RabbitConsumer:
+    def consumer(self, owner: str = "") -> RabbitConsumer:  # noqa: ARG002 - the broker itself keeps others out
         """Return a consumer with a connection and a thread of its own."""
         return RabbitConsumer(self._settings, self._topology.queue)
 

@@ -16,10 +16,12 @@ from typing import Any
 
 import redis
 
+from holdfast.brokers import scripts
 from holdfast.brokers.care import company
 from holdfast.brokers.durability import barrier
 from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import HoldfastError, PublishFailed, Unavailable
 from holdfast.runtime.ports import Delivery
@@ -27,6 +29,8 @@ from holdfast.runtime.ports import Delivery
 log = logging.getLogger(__name__)
 
 GROUP = "holdfast"
+#: The pool whose members read commands.
+POOL = "command"
 #: Messages that one round trip publishes.
 PUBLISH_MAX = 500
 #: Messages that wait in this process to be published before `publish` makes its caller wait.
@@ -51,9 +55,9 @@ class RedisTransport:
         """Return a publisher with a connection and a thread of its own."""
         return RedisPublisher(self._settings)
 
-    def consumer(self) -> RedisConsumer:
-        """Return a consumer with connections of its own."""
-        return RedisConsumer(self._settings)
+    def consumer(self, owner: str = "") -> RedisConsumer:
+        """Return a consumer with connections of its own; it reads nothing new that others than `owner` serve."""
+        return RedisConsumer(self._settings, owner)
 
     def depth(self, partition: int) -> int:
         """Return how many messages are not yet acknowledged."""
@@ -148,7 +152,8 @@ class RedisConsumer:
     read of it: when it was just assigned, and when the answer to a read was lost, since what was in it is pending too.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, owner: str = "") -> None:
+        self._owner = owner
         self._read_link = RedisLink(settings)
         self._ack_link = RedisLink(settings)
         self._keys = Keys(settings.namespace)
@@ -168,6 +173,11 @@ class RedisConsumer:
         self._kept: list[Delivery] = []
         #: Partitions that are being read from: what comes of it is ours, even if they are revoked meanwhile.
         self._reading: frozenset[int] = frozenset()
+        #: Partitions that somebody else was found to serve: they are as good as revoked.
+        self._fenced: set[int] = set()
+        #: Up to where partitions were read, and those that had nothing more when they were last asked.
+        self._read_to: dict[int, bytes] = {}
+        self._quiet: set[int] = set()
 
     def assign(self, partition: int) -> None:
         """Begin to take from a partition: first what its former reader left pending."""
@@ -176,6 +186,9 @@ class RedisConsumer:
         with self._lock:
             self._assigned.add(partition)
             self._takeovers[partition] = START
+            self._fenced.discard(partition)
+            self._read_to.pop(partition, None)
+            self._quiet.discard(partition)
             self._outstanding.setdefault(partition, set())
         self._changed.set()
 
@@ -211,7 +224,7 @@ class RedisConsumer:
             self._reading = frozenset(self._assigned)
             takeovers = dict(self._takeovers)
             full = {p for p, ids in self._outstanding.items() if len(ids) >= self._prefetch}
-            ready = sorted(self._reading - takeovers.keys() - full)
+            ready = sorted(self._reading - takeovers.keys() - full - self._fenced)
         try:
             with unavailable(self._read_link):
                 return self._taken_over(takeovers, limit) or self._read(ready, limit, left_s, bool(takeovers))
@@ -277,32 +290,71 @@ class RedisConsumer:
             return [self._delivery(partition, id_, fields, times[id_]) for id_, fields in claimed if fields]
 
     def _read(self, ready: list[int], limit: int, left_s: float, waiting: bool) -> list[Delivery]:
-        """Return new entries."""
+        """Return new entries, or wait until there are some."""
         step_s = min(left_s, TAKEOVER_STEP_S if waiting else READ_STEP_S)
         if not ready:
             self._changed.wait(step_s)
             self._changed.clear()
             return []
-        by_key = {self._keys.commands(partition): partition for partition in ready}
-        block_ms = max(1, int(step_s * 1000)) if step_s > 0 else None
-        share = max(1, limit // len(ready))
-        try:
-            found: Any = self._read_link.client.xreadgroup(
-                GROUP, GROUP, dict.fromkeys(by_key, ">"), count=share, block=block_ms
+        taken = self._new([partition for partition in ready if partition not in self._quiet], limit)
+        if not taken and step_s > 0:
+            self._sleep(ready, max(1, int(step_s * 1000)))
+        return taken
+
+    def _new(self, partitions: list[int], limit: int) -> list[Delivery]:
+        """Return new entries; see read.lua."""
+        share = max(1, limit // max(1, len(partitions)))
+        calls = [
+            Call(
+                Script.READ,
+                (self._keys.commands(partition), self._keys.serving(partition)),
+                (GROUP, POOL, self._owner, share),
             )
-        except redis.exceptions.ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
-                raise
-            self._doubt()
-            return []
+            for partition in partitions
+        ]
+        replies = scripts.run(self._read_link, calls) if calls else []
+        taken: list[Delivery] = []
         with self._lock:
-            taken = [
-                self._delivery(by_key[key.decode()], id_, fields, 0)
-                for key, entries in found or ()
-                for id_, fields in entries
-            ]
+            for partition, found in zip(partitions, replies, strict=True):
+                if found == b"nogroup":
+                    if partition in self._assigned:
+                        self._takeovers[partition] = START  # the server came back without its data
+                elif found == b"fenced":
+                    log.warning("partition is served by another", extra={"partition": partition})
+                    self._fenced.add(partition)
+                elif not found:
+                    self._quiet.add(partition)
+                else:
+                    self._read_to[partition] = found[-1][0]
+                    taken += [
+                        self._delivery(partition, id_, dict(zip(fields[::2], fields[1::2], strict=True)), 0)
+                        for id_, fields in found
+                    ]
+            if taken:
+                self._quiet.clear()
             self._kept = taken[limit:]
         return taken[:limit]
+
+    def _sleep(self, partitions: list[int], block_ms: int) -> None:
+        """Wait until there is something new; nothing is read, so that nobody has to wait for it in a handover."""
+        client = self._read_link.client
+        with self._lock:
+            self._reading = frozenset()
+            ends: dict[Any, Any] = {self._keys.commands(p): self._read_to.get(p) for p in partitions}
+        for key in [key for key, end in ends.items() if end is None]:
+            groups: Any = client.xinfo_groups(key)
+            ends[key] = next((g["last-delivered-id"] for g in groups if g["name"] == GROUP.encode()), START)
+        found: Any = client.xread(ends, count=1, block=block_ms)
+        news = {key.decode() for key, _ in found or ()}
+        with self._lock:
+            for partition in partitions:
+                key = self._keys.commands(partition)
+                if key in news:
+                    self._quiet.discard(partition)
+                    # Should there be nothing new after all, since others read it, the group will say where it is.
+                    self._read_to.pop(partition, None)
+                elif partition in self._assigned:
+                    self._read_to[partition] = ends[key]
 
     def _delivery(
         self, partition: int, id_: bytes, fields: dict[bytes, bytes], redeliveries: int

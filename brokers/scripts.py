@@ -25,6 +25,7 @@ class Script(Enum):
     YIELD = "yield"
     BEAT = "beat"
     REFUSE = "refuse"
+    READ = "read"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")

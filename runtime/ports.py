@@ -360,8 +360,11 @@ class Transport(Protocol):
         """Return a new publisher."""
         ...
 
-    def consumer(self) -> Consumer:
-        """Return a new consumer without partitions."""
+    def consumer(self, owner: str = "") -> Consumer:
+        """Return a new consumer without partitions.
+
+        With an `owner` it never takes what is new in a partition that somebody else serves, whatever it is assigned.
+        """
         ...
 
     def depth(self, partition: int) -> int:

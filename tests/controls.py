@@ -35,6 +35,7 @@ KEYS = (
     "o-1",
     "with space",
     "a:b",
+    "a%3Ab",
     "a{b}c",
     "100%",
     "%3A",

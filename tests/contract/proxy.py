@@ -27,6 +27,8 @@ class Proxy:
         self._lines: list[socket.socket] = []
         self._down = False
         self._swallowing = False
+        self._open = threading.Event()
+        self._open.set()
         #: How many bytes more the clients may send before the line is cut by itself; None for no end.
         self._left: int | None = None
         threading.Thread(target=self._accept, daemon=True).start()
@@ -46,6 +48,18 @@ class Proxy:
         Let nothing that the server says through to the clients, until the next cut.
         """
         self._swallowing = True
+
+    def hold(self) -> None:
+        """
+        Let what the server says wait on the line.
+        """
+        self._open.clear()
+
+    def release(self) -> None:
+        """
+        Let what the server said through.
+        """
+        self._open.set()
 
     def cut_after(self, size: int) -> None:
         """
@@ -80,6 +94,7 @@ class Proxy:
         End everything.
         """
         self._down = True
+        self.release()
         _end(self._listener)
         self.cut()
 
@@ -115,6 +130,8 @@ class Proxy:
                 if counted and self._used_up(len(data)):
                     self.cut()
                     break
+                if not counted:
+                    self._open.wait()
                 if counted or not self._swallowing:
                     target.sendall(data)
         _end(source)

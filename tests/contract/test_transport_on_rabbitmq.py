@@ -335,13 +335,56 @@ def test_no_more_is_handed_out_than_allowed(amqp_url: str, namespace: str) -> No
     _end(carrier)
 
 
+def test_what_was_returned_in_any_order_is_handed_out_in_its_own(
+    rabbitmq_carrier: Carrier, channel: Any
+) -> None:
+    """
+    A consumer that died with a part of what another had returned put it behind the rest; it is sorted out again.
+    """
+    rabbitmq_carrier.send(0, numbers(30))
+    first = rabbitmq_carrier.consumer(0)
+    collect(first, 30, ack=False)
+    first.close()
+    channel.basic_qos(prefetch_count=10)
+    queue = f"{rabbitmq_carrier.settings.namespace}.commands.0"
+    part = [body for _, (_, _, body) in zip(range(10), channel.consume(queue), strict=False)]
+    channel.connection.close()
+
+    assert numbers(10) == part
+    assert numbers(30) == bodies(collect(rabbitmq_carrier.consumer(0), 30))
+
+
+def test_revoking_twice_is_revoking_once(rabbitmq_carrier: Carrier) -> None:
+    """
+    A partition is not drained before the broker has said that it sends no more, however often that is asked of it.
+    """
+    assert rabbitmq_carrier.proxy is not None
+    consumer = rabbitmq_carrier.consumer(0)
+    rabbitmq_carrier.send(0, [b"one"])
+    consumer.ack(collect(consumer, 1))
+    eventually(lambda: consumer.outstanding(0) == 0)
+    rabbitmq_carrier.proxy.hold()
+    consumer.revoke(0)
+    consumer.revoke(0)
+
+    assert [] == consumer.take(10, QUIET_S)
+    assert 1 == consumer.outstanding(0)
+
+    rabbitmq_carrier.proxy.release()
+    eventually(lambda: consumer.outstanding(0) == 0)
+
+
 # -- lines that break
 
 
-def test_what_was_on_its_way_is_sent_again(rabbitmq_carrier: Carrier) -> None:
+@pytest.mark.parametrize("window", [100, 4_096])
+def test_what_was_on_its_way_is_sent_again(
+    rabbitmq_carrier: Carrier, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
     """
-    With thousands of messages on their way a cut ends no future with an error: all arrive, each first time in order.
+    With thousands of messages sent or waiting a cut ends no future with an error: all arrive, each first time in order.
     """
+    monkeypatch.setattr("holdfast.brokers.rabbitmq_publisher.WINDOW", window)
     assert rabbitmq_carrier.proxy is not None
     publisher, consumer = rabbitmq_carrier.publisher(), rabbitmq_carrier.consumer(0)
     futures = []

@@ -11,6 +11,8 @@ import redis
 
 from holdfast.brokers import redis_transport
 from holdfast.brokers.keys import Keys
+from holdfast.brokers.redis_link import RedisLink
+from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.runtime.errors import DurabilityUnavailable, PublishFailed, Unavailable
 from holdfast.runtime.ports import Consumer, Delivery, Publisher
 from tests import controls
@@ -160,10 +162,10 @@ def test_an_answer_that_was_lost_is_asked_for_again(own: Carrier, redis_server: 
     taken = collect(consumer, 3, ack=False, limit=3)
     assert own.proxy is not None
     with redis_server.client() as client:
-        taking = begin(lambda: consumer.take(10, SECONDS_MAX))
-        own.proxy.swallow()
         for body in numbers(3, 10):
             client.xadd(_stream(own), {"m": body})
+        own.proxy.swallow()
+        taking = begin(lambda: consumer.take(10, SECONDS_MAX))
         eventually(lambda: client.xpending(_stream(own), "holdfast")["pending"] > 3)
         lost = client.xpending(_stream(own), "holdfast")["pending"] - 3
         own.proxy.cut()
@@ -214,28 +216,51 @@ def test_what_was_deleted_is_skipped(own: Carrier, redis_server: RedisServer) ->
     assert numbers(6, 9) == bodies(collect(second, 3))
 
 
-def test_a_read_that_is_under_way_is_waited_for(own: Carrier, redis_server: RedisServer) -> None:
+def test_who_waits_holds_up_nothing(own: Carrier, redis_server: RedisServer) -> None:
     """
-    A partition is not drained while a read of it may still bring something: that is then the old consumer's to finish.
+    A partition that is revoked while its consumer waits for something new is drained at once; what comes then is left
+    to the next consumer.
     """
     consumer = own.consumer(0)
     assert [] == consumer.take(10, 0)
     taking = begin(lambda: consumer.take(10, 0.2))
     with redis_server.client() as client:
-        eventually(
-            lambda: any(one["cmd"] == "xreadgroup" and "b" in one["flags"] for one in client.client_list())
-        )
+        eventually(lambda: any(one["cmd"] == "xread" and "b" in one["flags"] for one in client.client_list()))
         consumer.revoke(0)
         busy = consumer.outstanding(0)
         client.xadd(_stream(own), {"m": "late"})
-    taken = taking.result(SECONDS_MAX)
 
-    assert 1 == busy
-    assert [b"late"] == bodies(taken)
-    assert 1 == consumer.outstanding(0)
+    assert (0, []) == (busy, taking.result(SECONDS_MAX))
+    assert [b"late"] == bodies(collect(own.consumer(0), 1))
 
-    consumer.ack(taken)
-    assert (0, []) == (consumer.outstanding(0), consumer.take(10, 0))
+
+def test_who_was_thought_dead_reads_nothing_new(own: Carrier) -> None:
+    """
+    A member whose partition another one has claimed reads nothing new of it, though it does not know that yet; when it
+    has claimed it again it goes on.
+    """
+    link = RedisLink(own.settings)
+    membership, both = RedisMembership(own.settings, link), ["m-1", "m-2"]
+    sleeper, heir = own.transport.consumer("m-1"), own.transport.consumer("m-2")
+    assert membership.claim(0, "command", "m-1", both)
+    sleeper.assign(0)
+    own.send(0, numbers(3))
+    taken = collect(sleeper, 3, ack=False)
+    assert membership.claim(0, "command", "m-2", ["m-2"])
+    own.send(0, numbers(3, 6))
+
+    assert [] == sleeper.take(10, QUIET_S)
+
+    heir.assign(0)
+    assert numbers(6) == bodies(collect(heir, 6))
+    sleeper.ack(taken)
+    membership.yield_(0, "command", "m-2")
+    assert membership.claim(0, "command", "m-1", both)
+    sleeper.assign(0)
+    own.send(0, numbers(6, 9))
+    assert numbers(6, 9) == bodies(collect(sleeper, 3))
+    for one in (sleeper, heir, link):
+        one.close()
 
 
 def test_a_confirm_is_as_safe_as_the_level(own: Carrier, redis_server: RedisServer) -> None:

@@ -1,31 +1,70 @@
 """
-Strike: what a worker imports before its app when it is to be struck at a named point.
+Strike: what workers import before their app, so that a test can strike one of them at a named point.
 
-The first worker that reaches the point leaves a mark and is struck; those that find the mark live on.
+The test puts an order into a folder: a file called `<point>.<signal>`. The first worker that comes to the point takes
+the order away, by renaming it to `<point>.<signal>.<its process id>`, and sends itself the signal. A rename has one
+winner, so each order strikes once, however many workers there are and however often they are started again.
+
+Workers also note in `refused.<process id>` when the journal refuses a commit of theirs.
 """
 
+import contextlib
 import os
 import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from holdfast.runtime.faults import Point, arm
+from holdfast.brokers.redis_journal import RedisJournal
+from holdfast.runtime import faults
+from holdfast.runtime.ports import Commit, CommitResult, Committed
 
-ENV_POINT = "STRIKE_POINT"
-ENV_SIGNAL = "STRIKE_SIGNAL"
-ENV_MARK = "STRIKE_MARK"
+ENV_FOLDER = "STRIKE_FOLDER"
+SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
 
 
-def strike() -> None:
+def order(folder: Path, point: faults.Point, number: signal.Signals) -> Path:
     """
-    Strike this process, if it is the first.
+    Return the file that orders a strike.
     """
-    try:
-        mark = os.open(os.environ[ENV_MARK], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        return
-    os.write(mark, str(os.getpid()).encode())
-    os.close(mark)
-    os.kill(os.getpid(), signal.Signals[os.environ[ENV_SIGNAL]])
+    return folder / f"{point}.{number.name}"
 
 
-if ENV_POINT in os.environ:
-    arm(Point(os.environ[ENV_POINT]), strike)
+def striker(folder: Path, point: faults.Point) -> Callable[[], None]:
+    """
+    Return what a worker does at a point.
+    """
+    orders = [(order(folder, point, number), number) for number in SIGNALS]
+    mine = f".{os.getpid()}"
+
+    def strike() -> None:
+        for path, number in orders:
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(f"{path}{mine}")
+                os.kill(os.getpid(), number)
+
+    return strike
+
+
+def watch_commits(folder: Path) -> None:
+    """
+    Strike at DECIDED when something is to be committed, so that a strike there always has a commit behind it; and have
+    the journal's refusals noted.
+    """
+    commit, strike = RedisJournal.commit, striker(folder, faults.Point.DECIDED)
+
+    def watched(self: RedisJournal, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
+        if any(one.entries for one in commits):
+            strike()
+        results = commit(self, commits, owner)
+        if not all(isinstance(result, Committed) for result in results):
+            (folder / f"refused.{os.getpid()}").touch()
+        return results
+
+    RedisJournal.commit = watched  # type: ignore[method-assign]  # in this worker only
+
+
+if ENV_FOLDER in os.environ:
+    the_folder = Path(os.environ[ENV_FOLDER])
+    for each in set(faults.Point) - {faults.Point.DECIDED}:
+        faults.arm(each, striker(the_folder, each))
+    watch_commits(the_folder)

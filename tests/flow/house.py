@@ -9,7 +9,7 @@ import signal
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,18 @@ class House:
         """
         until = self.decided() + more
         eventually(lambda: self.decided() >= until, PATIENCE_S)
+
+    def await_every(self, keys: Iterable[str]) -> None:
+        """
+        Wait until each of these instances has decided more.
+        """
+        keys = list(keys)
+
+        def lengths() -> dict[str, int]:
+            return {key: len(log) for key, log in self.client.histories(NextLedger, keys)}
+
+        before = lengths()
+        eventually(lambda: all(length > before[key] for key, length in lengths().items()), PATIENCE_S)
 
     def check(self, senders: Senders, *, at_least: int = 1) -> None:
         """

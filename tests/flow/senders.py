@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
-from holdfast import Client, Command, PublishFailed, Record, ReplyTimeout, Unavailable
+from holdfast import Client, Command, PublishFailed, Record, Unavailable
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.outcome import Accepted, Duplicate, Outcome, Rejected
 from tests.flow.shop import Overdraw, Post, Refund
@@ -41,10 +41,11 @@ class Senders:
         kinds: Sequence[type[Post | Refund]] = (Post,),
     ) -> None:
         self._client = client
-        self._keys = keys
+        self.keys = keys
         self._per_key = per_key
         self._kinds = kinds
         self._ending = threading.Event()
+        self._hopeless = threading.Event()
         self._errors: list[BaseException] = []
         self._threads = [
             *(self._thread(self._send, f"sender-{number}") for number in range(senders)),
@@ -70,17 +71,24 @@ class Senders:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end()
+        if error is not None:
+            self._hopeless.set()
+        self._join()
+        if error is None:
+            self.end()
 
     def end(self) -> None:
         """
         Have everyone finish what he has begun, and wait for that.
         """
+        self._join()
+        if self._errors:
+            raise self._errors[0]
+
+    def _join(self) -> None:
         self._ending.set()
         for thread in self._threads:
             thread.join()
-        if self._errors:
-            raise self._errors[0]
 
     def _thread(self, work: Callable[[str, random.Random], None], name: str) -> threading.Thread:
         def run() -> None:
@@ -95,7 +103,7 @@ class Senders:
         numbers = itertools.count(1)
         while not self._ending.wait(PAUSE_S):
             burst: list[tuple[str, Post | Refund]] = []
-            for key in choice.sample(self._keys, min(3, len(self._keys))):
+            for key in choice.sample(self.keys, min(3, len(self.keys))):
                 burst += [
                     (new_id(), choice.choice(self._kinds)(key, name, next(numbers)))
                     for _ in range(choice.randint(1, self._per_key))
@@ -117,13 +125,13 @@ class Senders:
             left = [one for one, again in zip(left, failed, strict=True) if again]
             if left:
                 assert self._per_key == 1, "what failed may have been overtaken"
-                self._ending.wait(PAUSE_S)
+                assert not self._hopeless.wait(PAUSE_S), "nobody takes commands"
 
     def _call(self, name: str, choice: random.Random) -> None:
         for number in itertools.count(1):
             if self._ending.wait(PAUSE_S):
                 return
-            key = choice.choice(self._keys)
+            key = choice.choice(self.keys)
             refused = number % 3 == 0
             command = Overdraw(key, name, number) if refused else Post(key, name, number)
             command_id = new_id()
@@ -136,8 +144,9 @@ class Senders:
         while True:
             try:
                 return self._client.execute(command, id=command_id, timeout=ANSWER_S)
-            except (ReplyTimeout, PublishFailed, Unavailable):
-                self._ending.wait(PAUSE_S)
+            except Unavailable:
+                if self._hopeless.wait(PAUSE_S):
+                    raise
 
 
 def wrong_answers(senders: Senders, client: Client, workflow: type) -> list[str]:

@@ -13,10 +13,30 @@ from tests.support.processes import eventually
 
 def test_what_is_unknown_waits_for_the_next_version(home: House) -> None:
     """
+    A command that the old version does not know is kept back, with what comes after it for its instance; others go on,
+    and the next version decides it in its place.
+    """
+    with home.crew(1):
+        home.client.send(Post("a", "s", 0))
+        home.client.send(Refund("a", "s", 1))
+        home.client.send(Post("a", "s", 2))
+        home.client.send(Post("b", "s", 0))
+        home.await_logs(a=1, b=1)
+
+    assert [0] == home.numbers("a")
+    with home.crew(1, app=NEXT_APP):
+        home.await_logs(a=3)
+
+    assert [0, 1, 2] == home.numbers("a")
+    assert 0 == home.client.dead_letters.count()
+
+
+def test_the_next_version_takes_over_under_load(redis_url: str, namespace: str, tmp_path: Path) -> None:
+    """
     Commands that the old version does not know are kept back, with all that comes after them for their instances,
     while others go on. As the next version takes over under load it decides everything, in its senders' order.
     """
-    with ExitStack() as old:
+    with house(quick(namespace, redis_url), tmp_path) as home, ExitStack() as old:
         old.enter_context(home.crew(1))
         with (
             Senders(home.client, accounts("old", 20), per_key=home.per_key, callers=1) as steady,
@@ -30,9 +50,11 @@ def test_what_is_unknown_waits_for_the_next_version(home: House) -> None:
                 home.await_progress()
                 home.check(mixed, at_least=50)
                 home.check(steady, at_least=200)
-    home.check_empty()
-    records = [record for _, log in home.client.histories(NextLedger, accounts("new", 6)) for record in log]
-    assert {"Post", "Refund"} == {record.command for record in records}
+        home.check_empty()
+        records = [
+            record for _, log in home.client.histories(NextLedger, accounts("new", 6)) for record in log
+        ]
+        assert {"Post", "Refund"} == {record.command for record in records}
 
 
 def test_what_stays_unknown_is_kept_for_a_person(redis_url: str, namespace: str, tmp_path: Path) -> None:

@@ -89,10 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     member_ttl_ms: Annotated[int, msgspec.Meta(ge=200)] = 5_000
     #: The most commands that one turn takes.
     batch_max: Annotated[int, msgspec.Meta(ge=1, le=5_000)] = 500
-    #: The most messages that RabbitMQ hands out per partition before it waits for acknowledgements.
-    #: More than 32 can cost the order: a RabbitMQ queue that takes back more than that at once (as when a partition is
-    #: handed over under load) puts them in front in any order (rabbit_fifo 3.10 walks a large Erlang map).
-    prefetch: Annotated[int, msgspec.Meta(ge=1, le=2_000)] = 32
+    #: The most messages of a partition that a worker holds before the transport waits for acknowledgements.
+    prefetch: Annotated[int, msgspec.Meta(ge=1, le=2_000)] = 256
     #: The most bytes of one message or record.
     payload_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=64 * 1024 * 1024)] = 1024 * 1024
     #: How long a command of an unknown type is kept back, for a rolling deploy, before it becomes a dead letter.

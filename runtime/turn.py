@@ -36,8 +36,8 @@ from holdfast.runtime.record import Snapshot
 log = logging.getLogger(__name__)
 
 #: A command that was handed out this often before is suspected of killing its workers, and its turns are counted.
-#: Not the first time: a crash hands out again all that the broker had prefetched.
-SUSPECT_REDELIVERIES = 2
+#: Not the first times: a crash or a handover hands out again all that the broker had prefetched.
+SUSPECT_REDELIVERIES = 3
 
 #: A snapshot is taken at the earliest when the records since the last one are this share of the remembered ids.
 SNAPSHOT_SHARE = 4

@@ -484,6 +484,7 @@ def _under_fire(carrier: Carrier, strike: Callable[[], None]) -> None:
         assert mine == [b"%s %d" % (name, number) for number in range(count - len(mine), count)]
 
 
+@pytest.mark.slow
 def test_connections_that_the_broker_closes(own: Carrier, own_server: RabbitServer) -> None:
     """
     When an operator closes all connections, publishers and consumers come back and nothing is lost or overtaken.
@@ -491,6 +492,7 @@ def test_connections_that_the_broker_closes(own: Carrier, own_server: RabbitServ
     _under_fire(own, lambda: control(own_server, "close_all_connections", "test"))
 
 
+@pytest.mark.slow
 def test_a_broker_that_stalls(own: Carrier, own_server: RabbitServer) -> None:
     """
     While the broker has an alarm and takes nothing, futures wait; when it is over they end well, in order.

@@ -9,6 +9,7 @@ import pytest
 
 from holdfast import Accepted, DeadLettered
 from holdfast.runtime.keys import partition_of
+from holdfast.runtime.turn import SUSPECT_REDELIVERIES
 from tests.flow.house import House, house, quick
 from tests.flow.shop import ENV_MENDED, Kill, Post, Stumble
 from tests.support.processes import eventually
@@ -89,7 +90,7 @@ def test_a_command_that_kills_its_worker_takes_nobody_with_it(hasty: House, mend
         assert {key: [0, 1] for key in keys} == {key: hasty.numbers(key) for key in keys}
         assert 1 == hasty.client.dead_letters.count()
         # Two that made it suspect, and as many turns as it was given.
-        assert deaths == 2 + hasty.settings.deliveries_max
+        assert deaths == SUSPECT_REDELIVERIES + hasty.settings.deliveries_max
 
         mended.touch()
         assert hasty.client.dead_letters.retry(letter.id)

@@ -31,12 +31,12 @@ def test_what_is_unknown_waits_for_the_next_version(home: House) -> None:
     assert 0 == home.client.dead_letters.count()
 
 
-def test_the_next_version_takes_over_under_load(redis_url: str, namespace: str, tmp_path: Path) -> None:
+def test_the_next_version_takes_over_under_load(home: House) -> None:
     """
     Commands that the old version does not know are kept back, with all that comes after them for their instances,
     while others go on. As the next version takes over under load it decides everything, in its senders' order.
     """
-    with house(quick(namespace, redis_url), tmp_path) as home, ExitStack() as old:
+    with ExitStack() as old:
         old.enter_context(home.crew(1))
         with (
             Senders(home.client, accounts("old", 20), per_key=home.per_key, callers=1) as steady,

@@ -85,9 +85,9 @@ class House:
 
     def members(self) -> list[Member]:
         """
-        Return the living workers.
+        Return the living workers; who was killed a moment ago may still be believed to live.
         """
-        return self._ports.membership.living()
+        return [member for member in self._ports.membership.living() if not gone(member.pid)]
 
     def owners(self) -> list[str | None]:
         """

@@ -16,6 +16,7 @@ import dramatiq
 
 from holdfast.actors import wiring
 from holdfast.actors.dead_letters import DeadLetterDesk
+from holdfast.actors.pools import worker_broker
 from holdfast.actors.reader import Reader
 from holdfast.actors.replies import Replies
 from holdfast.runtime.app import App
@@ -362,7 +363,7 @@ def connect(app: App, settings: Settings | None = None) -> Client:
 
 def _worker_in_this_process(app: App, settings: Settings) -> dramatiq.Worker:
     """Start a worker on the ports in memory, which no other process can reach."""
-    broker = wiring.command_broker(app, settings, lanes=1)
+    broker = worker_broker(app, settings, lanes=1)
     worker = dramatiq.Worker(broker, worker_threads=broker.threads, worker_timeout=100)
     worker.start()
     return worker

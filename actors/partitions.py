@@ -1,4 +1,4 @@
-"""Steward: which partitions this process serves, for one pool.
+"""Steward: which partitions this process serves, in each of its pools.
 
 It says that the process lives, works out from the list of the living which partitions are its share, claims those that
 nobody alive serves, and hands over those that are no longer its own once what it took from them is finished.
@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 
 #: How often a handover is looked at while it drains.
 DRAIN_STEP_S = 0.02
+
+
+#: One partition in one pool.
+Share = tuple[str, int]
 
 
 class Holder(Protocol):
@@ -53,15 +57,14 @@ class Holder(Protocol):
 
 
 class Steward:
-    """Looks after the partitions of one pool in this process."""
+    """Looks after the partitions of this process's pools."""
 
     def __init__(
         self,
         member: Member,
-        pool: str,
         membership: Membership,
         journal: Journal,
-        holder_of: Callable[[int], Sequence[Holder]],
+        holders: Mapping[str, Callable[[int], Sequence[Holder]]],
         *,
         partitions: int,
         heartbeat_ms: int,
@@ -69,23 +72,24 @@ class Steward:
         drain_s: float,
     ) -> None:
         self._member = member
-        self._pool = pool
         self._membership = membership
         self._journal = journal
-        self._holder_of = holder_of
+        #: By pool: who holds a partition of it.
+        self._holders = holders
         self._partitions = partitions
         self._heartbeat_s = heartbeat_ms / 1000
         self._ttl_ms = ttl_ms
         self._drain_s = drain_s
-        self._serving: set[int] = set()
-        self._leaving: set[int] = set()
+        #: (pool, partition)
+        self._serving: set[Share] = set()
+        self._leaving: set[Share] = set()
         self._last_beat = time.monotonic()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"holdfast-steward-{pool}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="holdfast-steward", daemon=True)
 
     @property
-    def serving(self) -> frozenset[int]:
-        """The partitions that are served now."""
+    def serving(self) -> frozenset[Share]:
+        """The (pool, partition) that are served now."""
         return frozenset(self._serving)
 
     def start(self) -> None:
@@ -98,8 +102,8 @@ class Steward:
         if self._thread.ident is not None:
             self._thread.join()
         deadline = time.monotonic() + self._drain_s
-        for partition in sorted(self._serving):
-            self._begin_leaving(partition)
+        for share in sorted(self._serving):
+            self._begin_leaving(share)
         try:
             while self._leaving and time.monotonic() < deadline:
                 self._finish_leaving()
@@ -111,7 +115,10 @@ class Steward:
             self._membership.leave(self._member.id)
         except HoldfastError as error:
             log.warning("left without saying so", extra={"error": str(error)})
-        for holder in {id(one): one for p in range(self._partitions) for one in self._holder_of(p)}.values():
+        everyone = (
+            one for held in self._holders.values() for p in range(self._partitions) for one in held(p)
+        )
+        for holder in {id(one): one for one in everyone}.values():
             holder.stop()
 
     def _run(self) -> None:
@@ -135,16 +142,22 @@ class Steward:
             self._doubt()
         self._last_beat = began
         living = [member for member in beaten if not self._buried(member)]
-        names = sorted(member.id for member in living if self._pool in member.pools)
-        share = {p for p, name in shares(names, self._partitions).items() if name == self._member.id}
-        for partition in sorted(self._serving - share):
-            self._begin_leaving(partition)
+        ours: set[Share] = set()
+        names_of: dict[str, list[str]] = {}
+        for pool in self._holders:
+            names = names_of[pool] = sorted(member.id for member in living if pool in member.pools)
+            ours |= {
+                (pool, p) for p, name in shares(names, self._partitions).items() if name == self._member.id
+            }
+        for share in sorted(self._serving - ours):
+            self._begin_leaving(share)
         self._finish_leaving()
-        for partition in sorted(share - self._serving - self._leaving):
-            if self._membership.claim(partition, self._pool, self._member.id, names):
-                log.info("partition taken", extra={"partition": partition, "member": self._member.id})
-                self._serving.add(partition)
-                for holder in self._holder_of(partition):
+        for share in sorted(ours - self._serving - self._leaving):
+            pool, partition = share
+            if self._membership.claim(partition, pool, self._member.id, names_of[pool]):
+                log.info("partition taken", extra=_facts(share, self._member))
+                self._serving.add(share)
+                for holder in self._holders[pool](partition):
                     holder.assign(partition)
 
     def _buried(self, member: Member) -> bool:
@@ -160,26 +173,32 @@ class Steward:
         log.warning(
             "was silent for too long", extra={"member": self._member.id, "partitions": len(self._serving)}
         )
-        for partition in sorted(self._serving):
-            self._begin_leaving(partition)
+        for share in sorted(self._serving):
+            self._begin_leaving(share)
 
-    def _begin_leaving(self, partition: int) -> None:
-        for holder in self._holder_of(partition):
+    def _begin_leaving(self, share: Share) -> None:
+        pool, partition = share
+        for holder in self._holders[pool](partition):
             holder.revoke(partition)
-        self._serving.discard(partition)
-        self._leaving.add(partition)
+        self._serving.discard(share)
+        self._leaving.add(share)
 
     def _finish_leaving(self) -> None:
-        for partition in sorted(self._leaving):
-            holders = self._holder_of(partition)
+        for share in sorted(self._leaving):
+            pool, partition = share
+            holders = self._holders[pool](partition)
             if all(holder.drained(partition) for holder in holders):
                 faults.reach(Point.HANDOVER_DRAINED)
                 leases = [lease for holder in holders for lease in holder.forget(partition)]
                 if leases:
                     self._journal.release(leases, self._member.id)
-                self._membership.yield_(partition, self._pool, self._member.id)
-                self._leaving.discard(partition)
-                log.info("partition handed over", extra={"partition": partition, "member": self._member.id})
+                self._membership.yield_(partition, pool, self._member.id)
+                self._leaving.discard(share)
+                log.info("partition handed over", extra=_facts(share, self._member))
+
+
+def _facts(share: Share, member: Member) -> dict[str, object]:
+    return {"pool": share[0], "partition": share[1], "member": member.id}
 
 
 def process_lives(pid: int) -> bool:

@@ -142,5 +142,5 @@ def outcome_from(answer: Answer, definition: Definition) -> Outcome:
     else:
         where = f"record {answer.seq}"
         events = definition.entries.decode(answer.entry, where).events if answer.entry else ()
-        first = Accepted(answer.seq, events)
+        first = Accepted(answer.seq, events, answer.position)
     return Duplicate(first) if answer.duplicate else first

@@ -13,13 +13,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
 from holdfast.actors import wiring
 from holdfast.actors.partitions import this_host
-from holdfast.actors.worker import ENV_APP, ENV_LANES, ENV_PRELOAD, ENV_SUPERVISOR, EXIT_CONFIG
+from holdfast.actors.pools import POOLS
+from holdfast.actors.worker import ENV_APP, ENV_LANES, ENV_POOLS, ENV_PRELOAD, ENV_SUPERVISOR, EXIT_CONFIG
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import HoldfastError, SetupError
 
@@ -54,7 +56,8 @@ class Supervisor:
         app: The app as module:name, importable from `folder`.
         settings: Handed to the workers in their environment; must name a server.
         processes: How many worker processes.
-        lanes: Streams of batches per process; each has a thread, and they share the process's partitions.
+        pools: The kinds of work that each of them serves.
+        lanes: Streams of batches of the command pool per process; each has a thread, and they share its partitions.
         folder: The workers' working directory.
         log_file: Where the workers' logs go; None for this process's standard error.
         preload: A module to import in every worker before the app.
@@ -66,6 +69,7 @@ class Supervisor:
         settings: Settings,
         *,
         processes: int = 1,
+        pools: Sequence[str] = POOLS,
         lanes: int = 2,
         folder: Path | None = None,
         log_file: Path | None = None,
@@ -78,7 +82,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._reload_wanted = threading.Event()
         self.failed = threading.Event()
-        #: Worker threads: one a lane, and one for the ingress queue.
+        #: Worker threads: one a lane, one for the ingress queue, and one for each other pool.
         self._command = [
             sys.executable,
             "-m",
@@ -87,7 +91,7 @@ class Supervisor:
             "--processes",
             "1",
             "--threads",
-            str(lanes + 1),
+            str(lanes + len(pools)),
         ]
         drain_ms = int(settings.drain_s * 1000) + 5_000
         self._command += ["--worker-shutdown-timeout", str(drain_ms)]
@@ -96,6 +100,7 @@ class Supervisor:
             **settings.to_environment(),
             "dramatiq_worker_timeout": str(DRAMATIQ_IDLE_MS),
             ENV_APP: app,
+            ENV_POOLS: ",".join(pools),
             ENV_LANES: str(lanes),
             ENV_SUPERVISOR: str(os.getpid()),
         }

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import msgspec
 from opentelemetry.propagate import inject
 
-from holdfast.actors.commands import CommandLane, CommandPorts
-from holdfast.actors.doorman import DOOR, Doorman
-from holdfast.actors.partitions import Holder, Steward, this_host
-from holdfast.actors.pool import Lane, PoolBroker
 from holdfast.brokers import durability, redis_namespace
 from holdfast.brokers.embedded import EmbeddedRedis, EmbeddedUnavailable, holds_data, server_exists
 from holdfast.brokers.memory import (
@@ -28,7 +21,7 @@ from holdfast.brokers.memory import (
     MemoryServer,
     MemoryTransport,
 )
-from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
+from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
@@ -37,24 +30,18 @@ from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_transport import RedisTransport
-from holdfast.runtime.app import App
-from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
-from holdfast.runtime.ids import new_id
 from holdfast.runtime.ports import (
     Answers,
     DeadLetters,
     Directory,
     Journal,
-    Member,
     Membership,
     Outbox,
     Suspects,
     Transport,
 )
-from holdfast.runtime.turn import Limits, Turn
-
-log = logging.getLogger(__name__)
+from holdfast.runtime.turn import Limits
 
 _memory: dict[str, MemoryServer] = {}
 _memory_lock = threading.Lock()
@@ -116,14 +103,14 @@ def open_ports(settings: Settings) -> Ports:
         journal = MemoryJournal(server, lease_ms=settings.lease_ms, leases=settings.leases)
         answers = MemoryAnswers(server)
         return Ports(
-            journal,
-            journal,
-            answers,
-            answers,
-            MemoryDeadLetters(server),
-            MemoryDirectory(server),
-            MemoryMembership(server),
-            lambda: None,
+            journal=journal,
+            outbox=journal,
+            answers=answers,
+            suspects=answers,
+            dead_letters=MemoryDeadLetters(server),
+            directory=MemoryDirectory(server),
+            membership=MemoryMembership(server),
+            close=lambda: None,
         )
     link = RedisLink(settings)
     try:
@@ -135,14 +122,14 @@ def open_ports(settings: Settings) -> Ports:
     redis_journal = RedisJournal(settings, link, barrier)
     redis_answers = RedisAnswers(settings, link)
     return Ports(
-        redis_journal,
-        redis_journal,
-        redis_answers,
-        redis_answers,
-        RedisDeadLetters(settings, link),
-        RedisDirectory(settings, link),
-        RedisMembership(settings, link),
-        link.close,
+        journal=redis_journal,
+        outbox=redis_journal,
+        answers=redis_answers,
+        suspects=redis_answers,
+        dead_letters=RedisDeadLetters(settings, link),
+        directory=RedisDirectory(settings, link),
+        membership=RedisMembership(settings, link),
+        close=link.close,
     )
 
 
@@ -171,78 +158,6 @@ def current_trace() -> str | None:
     carrier: dict[str, str] = {}
     inject(carrier)
     return carrier.get("traceparent")
-
-
-def command_broker(app: App, settings: Settings, *, lanes: int) -> PoolBroker:
-    """Return the dramatiq broker of a process that serves the command pool.
-
-    Raises:
-        SetupError, Unavailable: As for `open_ports`.
-    """
-    steward_ports = open_ports(settings)
-    transport = open_transport(settings)
-    member = Member(new_id().partition(".")[0], ("command",), this_host(), os.getpid(), datetime.now(UTC))
-    alone = threading.Lock()
-    found = [_command_lane(app, settings, transport, member.id, number, alone) for number in range(lanes)]
-    everything: list[Lane] = list(found)
-    doorman = _doorman(app, settings, transport) if isinstance(transport, RabbitTransport) else None
-    if doorman is not None:
-        everything.append(doorman)
-
-    def holders(partition: int) -> list[Holder]:
-        lane = found[partition % lanes]
-        return [lane, doorman] if doorman is not None and partition == DOOR else [lane]
-
-    steward = Steward(
-        member,
-        "command",
-        steward_ports.membership,
-        steward_ports.journal,
-        holders,
-        partitions=settings.partitions,
-        heartbeat_ms=settings.heartbeat_ms,
-        ttl_ms=settings.member_ttl_ms,
-        drain_s=settings.drain_s,
-    )
-    return PoolBroker(everything, [steward])
-
-
-def _command_lane(
-    app: App, settings: Settings, transport: Transport, owner: str, number: int, alone: threading.Lock
-) -> CommandLane:
-    ports = open_ports(settings)
-    turn = Turn(
-        app,
-        ports.journal,
-        ports.answers,
-        ports.suspects,
-        owner=owner,
-        clock=SystemClock(),
-        partitions=settings.partitions,
-        limits=limits(settings),
-        alone=alone,
-    )
-    lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.close)
-    return CommandLane(
-        f"command.{number}", owner, transport.consumer(owner), turn, lane_ports, batch_max=settings.batch_max
-    )
-
-
-def _doorman(app: App, settings: Settings, transport: RabbitTransport) -> Doorman:
-    ports = open_ports(settings)
-    return Doorman(
-        app,
-        transport.doorman(),
-        transport.publisher(),
-        ports.dead_letters,
-        SystemClock(),
-        ports.close,
-        queues=(INGRESS, DEAD),
-        partitions=settings.partitions,
-        payload_bytes_max=settings.payload_bytes_max,
-        batch_max=settings.batch_max,
-        patience_s=settings.patience_s,
-    )
 
 
 def remove_namespace(settings: Settings) -> int:

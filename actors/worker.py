@@ -20,7 +20,7 @@ import dramatiq
 
 from holdfast.actors.logs import use_fields
 from holdfast.actors.partitions import process_lives
-from holdfast.actors.wiring import command_broker
+from holdfast.actors.pools import POOLS, worker_broker
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Settings
 from holdfast.runtime.dead_letter import sentence_of
@@ -35,6 +35,8 @@ PARENT_STEP_S = 0.5
 
 ENV_APP = "HOLDFAST_WORKER_APP"
 ENV_LANES = "HOLDFAST_WORKER_LANES"
+#: The pools to serve, with commas between them.
+ENV_POOLS = "HOLDFAST_WORKER_POOLS"
 ENV_SUPERVISOR = "HOLDFAST_WORKER_SUPERVISOR"
 #: A module to import before the app: how the crash tests arm their fault points.
 ENV_PRELOAD = "HOLDFAST_WORKER_PRELOAD"
@@ -92,7 +94,12 @@ def boot() -> None:
         if preload:
             importlib.import_module(preload)
         app = load_app(os.environ[ENV_APP])
-        broker = command_broker(app, Settings.from_environment(), lanes=int(os.environ.get(ENV_LANES, "2")))
+        broker = worker_broker(
+            app,
+            Settings.from_environment(),
+            pools=os.environ.get(ENV_POOLS, ",".join(POOLS)).split(","),
+            lanes=int(os.environ.get(ENV_LANES, "2")),
+        )
     except (SetupError, UsageError) as error:
         log.critical("cannot start: %s", error)
         sys.exit(EXIT_CONFIG)

@@ -62,6 +62,11 @@ class MemoryServer:
         self.instances: dict[Ref, _Instance] = {}
         self.effects: dict[int, list[EffectEntry]] = {p: [] for p in range(partitions)}
         self.timers: dict[int, dict[str, tuple[int, TimerEntry]]] = {p: {} for p in range(partitions)}
+        #: Every record since somebody reads: (id, instance, seq, entry).
+        self.feeds: dict[int, list[tuple[str, Ref, int, bytes]]] = {p: [] for p in range(partitions)}
+        self.fed = 0
+        #: By projection, up to which id it has read.
+        self.readers: dict[int, dict[str, str]] = {p: {} for p in range(partitions)}
         self.refusals: dict[tuple[int, str], bytes] = {}
         self.suspects: dict[tuple[int, str], int] = {}
         self.mail: dict[str, Future[bytes]] = {}
@@ -157,7 +162,18 @@ class MemoryJournal:
         for timer in commit.timers:
             due_ms = timer.due_ms or now + timer.delay_ms
             timers[timer.name] = (due_ms, TimerEntry(timer.name, timer.envelope, 0, due_ms))
-        return Committed(instance.token if claims else commit.token)
+        return Committed(instance.token if claims else commit.token, self._feed(commit, instance))
+
+    def _feed(self, commit: Commit, instance: _Instance) -> str:
+        """Show records to projections, while there are any; return where the last one is."""
+        partition = commit.ref.partition
+        if not self._server.readers[partition]:
+            return ""
+        feed, first = self._server.feeds[partition], instance.seq - len(commit.entries) + 1
+        for seq, entry in enumerate(commit.entries, first):
+            self._server.fed += 1
+            feed.append((f"{self._server.fed}-0", commit.ref, seq, entry))
+        return feed[-1][0]
 
     def snapshot(self, snapshots: Sequence[tuple[Ref, Snapshot]]) -> None:
         """Keep the snapshots that are at their log's head."""

@@ -109,7 +109,8 @@ class RedisJournal:
         calls = [self._commit_call([commits[index] for index in chunk], owner) for chunk in chunks]
         replies = self._run(chunks, calls)
         return [
-            _RESULTS[status](int(number)) for status, number in map(replies.__getitem__, range(len(commits)))
+            Committed(int(number), feed_id[0].decode()) if feed_id else _REFUSALS[status](int(number))
+            for status, number, *feed_id in map(replies.__getitem__, range(len(commits)))
         ]
 
     def _commit_call(self, commits: list[Commit], owner: str) -> Call:
@@ -208,8 +209,7 @@ class RedisJournal:
         ]
 
 
-_RESULTS: dict[bytes, type[Committed | Conflict | Fenced]] = {
-    b"committed": Committed,
+_REFUSALS: dict[bytes, type[Conflict | Fenced]] = {
     b"conflict": Conflict,
     b"fenced": Fenced,
 }

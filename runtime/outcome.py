@@ -16,6 +16,8 @@ class Accepted(Generic[E_co]):
 
     seq: int
     events: tuple[E_co, ...]
+    #: Where the record is in its partition's feed, for `client.wait_for`; empty while no projection reads that.
+    position: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +70,5 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     #: The details of a refusal, as msgpack; the id of the dead letter.
     details: bytes = b""
     dead_letter_id: str = ""
+    #: `<partition>/<feed id>` (accepted).
+    position: str = ""

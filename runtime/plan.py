@@ -22,7 +22,7 @@ from holdfast.runtime.instance import RunState, move
 from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.message import Envelope, describe, tag_of
 from holdfast.runtime.outcome import Answer
-from holdfast.runtime.ports import Commit
+from holdfast.runtime.ports import Commit, Committed
 from holdfast.runtime.record import EffectEntry, Entry, TimerEntry
 
 #: How often `decide` is tried on one command before it is a dead letter: it is pure, so more would say the same.
@@ -49,6 +49,8 @@ class Plan:
     handled: dict[str, Handled] = field(default_factory=dict)
     #: Refusals by command id: a second copy in the same mailbox is told the same, whatever happened in between.
     refused: dict[str, Answer] = field(default_factory=dict)
+    #: Where the last record of the commit is in the feed, once it is there.
+    position: str = ""
 
     @property
     def needs_check(self) -> bool:
@@ -57,13 +59,15 @@ class Plan:
             self.commit.entries or self.failures or any(a.kind == "rejected" for _, a in self.answers)
         )
 
-    def applied(self, token: int) -> Actor:
+    def applied(self, committed: Committed) -> Actor:
         """Return the actor after the commit."""
         actor = self.actor
+        if committed.feed_id:
+            self.position = f"{actor.ref.partition}/{committed.feed_id}"
         actor.state, actor.run_state, actor.at_ms = self.state, self.run_state, self.at_ms
         actor.seq += len(self.commit.entries)
         actor.head = self.commit.new_head
-        actor.token = token
+        actor.token = committed.token
         for command_id, handled in self.handled.items():
             actor.remember(command_id, handled)
         return actor

@@ -71,9 +71,12 @@ class Commit:
 
 
 class Committed(NamedTuple):
-    """Everything was written; this is the token of the lease that now holds."""
+    """Everything was written."""
 
+    #: The token of the lease that now holds.
     token: int
+    #: Where the last record is in the partition's feed; empty while nobody reads that.
+    feed_id: str = ""
 
 
 class Conflict(NamedTuple):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 import msgspec
+from msgspec.structs import replace
 
 from holdfast.runtime import faults, ids
 from holdfast.runtime.actor import Actor, UnusableSnapshot, fold
@@ -249,7 +250,7 @@ class Turn:
         lost = set()
         for plan, outcome in zip(to_commit, outcomes, strict=True):
             if isinstance(outcome, Committed):
-                plan.applied(outcome.token)
+                plan.applied(outcome)
             else:
                 lost.add(plan.actor.ref)
                 self.cache.drop(plan.actor.ref)
@@ -304,10 +305,11 @@ class Turn:
             elif answer.kind == "rejected":
                 result.rejected += 1
             if answer.kind == "rejected" and letter.envelope.reply_to is not None:
-                first = msgspec.structs.replace(answer, duplicate=False) if answer.duplicate else answer
+                first = replace(answer, duplicate=False) if answer.duplicate else answer
                 ref = plan.actor.ref
                 result.refusals.append((ref.partition, _name(ref, letter), first))
-            self._reply(result, letter, answer)
+            placed = bool(plan.position) and answer.kind == "accepted"
+            self._reply(result, letter, replace(answer, position=plan.position) if placed else answer)
         for letter, error in plan.failures:
             self._bury(result, letter.delivery, error, letter)
         self._defer(result, plan.actor.ref, plan.deferred)
@@ -354,7 +356,7 @@ class Turn:
     def _reply(self, result: TurnResult, letter: Letter, answer: Answer, *, duplicate: bool = False) -> None:
         if letter.envelope.reply_to is not None:
             if duplicate:
-                answer = msgspec.structs.replace(answer, duplicate=True)
+                answer = replace(answer, duplicate=True)
             result.replies.append((letter.envelope.reply_to, answer))
         result.done.append(letter.delivery)
 

@@ -11,7 +11,8 @@
 -- ARGV[2 ..]  the bytes of entries, effects and timers; the commits say which is whose
 --
 -- Returns for each commit one of
---   {'committed', token}   everything was written (without entries: the view still holds, and nothing was written)
+--   {'committed', token, feed id}   everything was written (without entries: the view still holds, nothing was
+--                                   written); the feed id is that of the last record, empty while nobody reads the feed
 --   {'fenced', token}      the lease is another's; nothing was written
 --   {'conflict', seq}      the log is not where the caller thought; nothing was written
 --
@@ -49,16 +50,17 @@ for i, commit in ipairs(call.commits) do
   elseif claims and commit.token == 0 and exists then
     replies[i] = {'fenced', token}
   elseif #commit.entries == 0 then
-    replies[i] = {'committed', commit.token}
+    replies[i] = {'committed', commit.token, ''}
   elseif refused(log, seq + 1, ARGV[commit.entries[1]]) then
     replies[i] = {'conflict', seq}
   else
     for n = 2, #commit.entries do
       redis.call('XADD', log, (seq + n) .. '-0', 'r', ARGV[commit.entries[n]])
     end
+    local feed_id = ''
     if feeding then
       for n, entry in ipairs(commit.entries) do
-        redis.call('XADD', KEYS[1], '*', 'w', commit.workflow, 'k', commit.key, 's', seq + n, 'r', ARGV[entry])
+        feed_id = redis.call('XADD', KEYS[1], '*', 'w', commit.workflow, 'k', commit.key, 's', seq + n, 'r', ARGV[entry])
       end
     end
     local last = seq + #commit.entries
@@ -84,7 +86,7 @@ for i, commit in ipairs(call.commits) do
       redis.call('ZADD', KEYS[3], due, timer.name)
       redis.call('HSET', KEYS[4], timer.name, ARGV[timer.data])
     end
-    replies[i] = {'committed', token}
+    replies[i] = {'committed', token, feed_id}
   end
 end
 return replies

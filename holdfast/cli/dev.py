@@ -9,13 +9,14 @@ import click
 
 from holdfast.actors import wiring
 from holdfast.actors.client import connect
+from holdfast.actors.pools import POOLS
 from holdfast.actors.supervisor import Supervisor
 from holdfast.actors.worker import load_app
 from holdfast.brokers.embedded import EmbeddedRedis
 from holdfast.cli.ending import Failed
 from holdfast.cli.output import note
 from holdfast.cli.serving import Signals, knock, logs_shown, serve
-from holdfast.cli.worker import POOLS, describe
+from holdfast.cli.worker import describe
 from holdfast.runtime.app import App
 from holdfast.runtime.config import MEMORY_URL, Settings
 

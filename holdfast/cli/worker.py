@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from holdfast.actors.pools import POOLS
 from holdfast.actors.supervisor import Supervisor
 from holdfast.actors.worker import load_app
 from holdfast.cli.ending import Failed
@@ -11,14 +12,11 @@ from holdfast.cli.output import note
 from holdfast.cli.serving import PATIENCE_S, Signals, knock, logs_shown, serve
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind, hide_password
 
-#: The pools that exist.
-POOLS = ("command",)
-
 
 def _check_pools(_ctx: click.Context, _param: click.Parameter, pools: tuple[str, ...]) -> tuple[str, ...]:
     for pool in pools:
         if pool not in POOLS:
-            raise click.BadParameter(f"there is no pool {pool!r}; there is: {', '.join(POOLS)}")
+            raise click.BadParameter(f"there is no pool {pool!r}; there are: {', '.join(POOLS)}")
     return pools
 
 
@@ -71,7 +69,7 @@ def worker(app_path: str, pools: tuple[str, ...], processes: int, threads: int, 
         if signals.stop.is_set():
             return
         note(describe(app_path, settings, pools, processes))
-        serve(Supervisor(app_path, settings, processes=processes, lanes=threads), signals)
+        serve(Supervisor(app_path, settings, processes=processes, pools=pools, lanes=threads), signals)
     note("stopped")
 
 
@@ -81,7 +79,7 @@ def describe(app_path: str, settings: Settings, pools: tuple[str, ...], processe
         "Redis Streams" if settings.transport is TransportKind.REDIS else hide_password(settings.amqp_url)
     )
     return (
-        f"{processes} {'process serves' if processes == 1 else 'processes serve'} the {' and '.join(pools)} pool of "
+        f"{processes} {'process serves' if processes == 1 else 'processes serve'} the {' and '.join(pools)} {'pool' if len(pools) == 1 else 'pools'} of "
         f"{app_path}; commands over {carrier}, logs in {hide_password(settings.redis_url)}, namespace "
         f"{settings.namespace}, {settings.partitions} partitions, durability {settings.durability}"
     )

@@ -20,7 +20,7 @@ from holdfast.runtime.errors import HoldfastError, SetupError
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.plan import make_plan
-from holdfast.runtime.ports import Opened
+from holdfast.runtime.ports import Committed, Opened
 from holdfast.runtime.record import Snapshot
 from holdfast.runtime.testing.difference import difference, same
 from holdfast.runtime.testing.scenario import PAYLOAD_BYTES_MAX, ask, define, impure, letter
@@ -207,7 +207,7 @@ class _Instance:
         self.log += plan.commit.entries
         if plan.commit.entries:
             self.accepted.append(letter(actor.ref, command_id, command))
-        plan.applied(0)
+        plan.applied(Committed(0))
         return tuple(
             event
             for data in plan.commit.entries

@@ -23,7 +23,7 @@ from holdfast.runtime.keys import Ref
 from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.message import Envelope
 from holdfast.runtime.plan import make_plan
-from holdfast.runtime.ports import Delivery
+from holdfast.runtime.ports import Committed, Delivery
 from holdfast.runtime.record import Entry
 from holdfast.runtime.testing.difference import difference, same
 from holdfast.runtime.workflow import Workflow
@@ -107,7 +107,7 @@ class Scenario(Generic[S, C, E, F]):
         if not same(before, actor.state):
             raise AssertionError(impure(name, "evolve", before, actor.state))
         step = _Step(command, kind, decision)
-        return Scenario(definition, plan.applied(0), now, count, step)
+        return Scenario(definition, plan.applied(Committed(0)), now, count, step)
 
     def _actor_for(self, key: str) -> Actor:
         """Return a copy of the instance, under its key."""

@@ -15,7 +15,7 @@ import msgspec
 from click.testing import CliRunner
 
 from holdfast import App, Client, Settings, connect
-from holdfast.actors import wiring
+from holdfast.actors.pools import worker_broker
 from holdfast.cli import main
 from tests.support.processes import eventually
 
@@ -145,7 +145,7 @@ def working(app: App, settings: Settings) -> Iterator[Client]:
     """
     Serve an app on a thread of this process, and yield a client of it.
     """
-    broker = wiring.command_broker(app, settings, lanes=1)
+    broker = worker_broker(app, settings, lanes=1)
     worker = dramatiq.Worker(broker, worker_threads=broker.threads, worker_timeout=50)
     worker.start()
     try:

@@ -22,7 +22,7 @@ demo: setup ## Watch orders survive a killed worker (under a minute, no server n
 
 test: setup ## Run all tests on private Redis and RabbitMQ servers
 	@scripts/ensure-servers
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check .

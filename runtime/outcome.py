@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -17,7 +17,7 @@ class Accepted(Generic[E_co]):
     seq: int
     events: tuple[E_co, ...]
     #: Where the record is in its partition's feed, for `client.wait_for`; empty while no projection reads that.
-    position: str = ""
+    position: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ broker = RabbitmqBroker(
     url=os.environ["BENCHMARK_AMQP_URL"], confirm_delivery=os.environ.get("BENCHMARK_CONFIRMS") == "1"
 )
 dramatiq.set_broker(broker)
-client = redis.Redis.from_url(os.environ["BENCHMARK_REDIS_URL"])
+# An answer may be waited for longer than the usual five seconds, as while the workers start.
+client = redis.Redis.from_url(os.environ["BENCHMARK_REDIS_URL"], socket_timeout=None)
 PREFIX = os.environ["BENCHMARK_PREFIX"]
 
 

@@ -16,44 +16,58 @@ from tests.support.processes import eventually
 KINDS = ["thread", "loop"]
 
 
-@pytest.fixture(scope="module", params=TRANSPORTS)
-def desk(
-    request: pytest.FixtureRequest, redis_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Office]:
+@pytest.fixture(scope="module")
+def desk(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     """
-    An office with one worker.
+    An office with one worker, its commands on Redis.
     """
-    folder = tmp_path_factory.mktemp("office")
-    amqp_url = amqp_url if request.param == "rabbitmq" else ""
-    with office(folder, redis_url, amqp_url, patience_s=1.0) as it, it.crew(1):
+    with office(tmp_path_factory.mktemp("office"), redis_url, patience_s=1.0) as it, it.crew(1):
         yield it
 
 
+@pytest.fixture(scope="module")
+def rabbit_desk(redis_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """
+    An office with one worker, its commands on RabbitMQ.
+    """
+    with office(tmp_path_factory.mktemp("rabbit-office"), redis_url, amqp_url) as it, it.crew(1):
+        yield it
+
+
+@pytest.fixture(params=TRANSPORTS)
+def either(request: pytest.FixtureRequest) -> Office:
+    """
+    Each of the offices, for tests of what the transport has a part in.
+    """
+    found: Office = request.getfixturevalue("rabbit_desk" if request.param == "rabbitmq" else "desk")
+    return found
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_results_come_back(desk: Office, kind: str) -> None:
+def test_results_come_back(either: Office, kind: str) -> None:
     """
     What a handler returns is decided: one command, several, also of other instances, or none; and nothing is left.
     """
     for how in ("ok", "several", "nothing"):
-        desk.ask(f"{kind}-{how}", kind, how)
+        either.ask(f"{kind}-{how}", kind, how)
 
-    assert ["ok 1"] == desk.notes(f"{kind}-ok", 1)
-    assert ["one 1", "two 1"] == desk.notes(f"{kind}-several", 2)
-    assert ["three 1"] == desk.notes(f"{kind}-several-other", 1)
-    desk.await_idle()
-    assert [] == desk.notes(f"{kind}-nothing", 0)
-    assert [1] == [call.attempt for call in desk.calls(f"{kind}-nothing")]
+    assert ["ok 1"] == either.notes(f"{kind}-ok", 1)
+    assert ["one 1", "two 1"] == either.notes(f"{kind}-several", 2)
+    assert ["three 1"] == either.notes(f"{kind}-several-other", 1)
+    either.await_idle()
+    assert [] == either.notes(f"{kind}-nothing", 0)
+    assert [1] == [call.attempt for call in either.calls(f"{kind}-nothing")]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_failing_handler_is_tried_again(desk: Office, kind: str) -> None:
+def test_a_failing_handler_is_tried_again(either: Office, kind: str) -> None:
     """
     It is called with the same idempotency key and the number of the attempt, until it succeeds.
     """
-    desk.ask(f"{kind}-again", kind, "fail-twice")
+    either.ask(f"{kind}-again", kind, "fail-twice")
 
-    assert ["fail-twice 3"] == desk.notes(f"{kind}-again", 1)
-    made = desk.calls(f"{kind}-again")
+    assert ["fail-twice 3"] == either.notes(f"{kind}-again", 1)
+    made = either.calls(f"{kind}-again")
     assert [1, 2, 3] == [call.attempt for call in made]
     assert 1 == len({call.key for call in made})
     assert made[0].key.startswith(f"errand/{kind}-again/")
@@ -174,13 +188,13 @@ def test_what_nobody_handles_is_given_up_after_a_while(desk: Office) -> None:
     assert ("Orphan", 0) == (letter.message_type, letter.attempts)
 
 
-def test_many(desk: Office) -> None:
+def test_many(either: Office) -> None:
     """
     Thousands of effects are each run once and come back once.
     """
     count = 1_500
     for number in range(3):
-        desk.ask(f"many-{number}", "loop" if number % 2 else "thread", "ok", count=count // 3)
+        either.ask(f"many-{number}", "loop" if number % 2 else "thread", "ok", count=count // 3)
     for number in range(3):
-        assert ["ok 1"] * (count // 3) == desk.notes(f"many-{number}", count // 3)
-        assert count // 3 == len(desk.calls(f"many-{number}"))
+        assert ["ok 1"] * (count // 3) == either.notes(f"many-{number}", count // 3)
+        assert count // 3 == len(either.calls(f"many-{number}"))

@@ -149,7 +149,7 @@ class Hand:
         """Put jobs in the queue for their kind of runner."""
         with self._lock:
             for job in jobs:
-                self._waiting[_kind(job)].append(job)
+                self._waiting[job.is_async].append(job)
 
     def pick(self) -> list[Job]:
         """Take out what may begin now, and count it as running."""
@@ -175,9 +175,9 @@ class Hand:
             job = self._suspects[0]
             if self._jobs.get(job.at) is not job:
                 self._suspects.popleft()
-            elif self._free[_kind(job)] > 0:
+            elif self._free[job.is_async] > 0:
                 self._suspects.popleft()
-                self._free[_kind(job)] -= 1
+                self._free[job.is_async] -= 1
                 self._suspect = (job, monotonic())
                 picked.append(job)
                 return
@@ -188,13 +188,13 @@ class Hand:
         """Have a job run apart from others of its sort: each time a worker dies, only one of them can be to blame."""
         with self._lock:
             job.alone = True
-            self._free[_kind(job)] += 1
+            self._free[job.is_async] += 1
             self._suspects.append(job)
 
     def not_begun(self, job: Job) -> None:
         """Say that a picked job does not run after all; it stays in the hand."""
         with self._lock:
-            self._free[_kind(job)] += 1
+            self._free[job.is_async] += 1
 
     def begun(self, job: Job) -> None:
         """Say that a job is ours now."""
@@ -209,7 +209,7 @@ class Hand:
     def ended(self, job: Job) -> bool:
         """Say that a job's attempt has ended; return whether another one waits for its place."""
         with self._lock:
-            self._free[_kind(job)] += 1
+            self._free[job.is_async] += 1
             return bool(self._waiting[False] or self._waiting[True] or self._suspects or self._lines)
 
     def drop(self, job: Job) -> None:
@@ -221,7 +221,8 @@ class Hand:
                 self._held[job.partition] -= 1
                 self._held_in_all -= 1
                 job.state = State.WAITING
-        self.room.set()
+        if not self.room.is_set():
+            self.room.set()
 
     # -- waiting for a time
 
@@ -288,10 +289,6 @@ class Hand:
             if job.want is not None and len(moving) >= job.want.places:
                 break
         for job in reversed(moving):
-            self._waiting[_kind(job)].appendleft(job)
+            self._waiting[job.is_async].appendleft(job)
         if not line.jobs and not line.watched:
             del self._lines[name]
-
-
-def _kind(job: Job) -> bool:
-    return job.handler is not None and job.handler.is_async

@@ -38,6 +38,7 @@ class Job:
 
     __slots__ = (
         "alone",
+        "at",
         "attempt",
         "claim",
         "confirms",
@@ -48,6 +49,7 @@ class Job:
         "error",
         "handler",
         "interrupt",
+        "is_async",
         "letter",
         "outgoing",
         "partition",
@@ -64,10 +66,14 @@ class Job:
     def __init__(self, waiting: Waiting) -> None:
         self.partition = waiting.partition
         self.position = waiting.position
+        #: Where it is in the outbox.
+        self.at = (waiting.partition, waiting.position)
         self.data = waiting.data
         self.entry: EffectEntry | None = None
         self.effect: Any = None
         self.handler: Handler | None = None
+        #: Whether it runs on the event loop.
+        self.is_async = False
         #: The name of the effect's class, as far as it is known.
         self.tag = ""
         self.state = State.WAITING
@@ -90,11 +96,6 @@ class Job:
         self.confirms: Iterator[int] = itertools.count(1)
         self.publish_error: BaseException | None = None
         self.letter: DeadLetter | None = None
-
-    @property
-    def at(self) -> tuple[int, str]:
-        """Where it is in the outbox."""
-        return self.partition, self.position
 
     @property
     def ticket(self) -> Ticket:
@@ -127,6 +128,7 @@ class Job:
         if self.handler is None:
             message = f"no handler for {kind.__name__} of {definition.name} in this process; write @app.effect({kind.__name__})"
             raise UnknownType(message)
+        self.is_async = self.handler.is_async
 
     def start(self) -> EffectContext:
         """Begin an attempt, and return its context."""

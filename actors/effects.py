@@ -202,7 +202,7 @@ class EffectLane:
                     self._hand.not_begun(job)
                     self._desk.give_up(job, Lethal(_lethal(job)))
                 else:
-                    running[job.handler.is_async].append(job)
+                    running[job.is_async].append(job)
                 continue
             self._hand.not_begun(job)
             self._desk.give_back(job)

@@ -12,6 +12,7 @@ import contextvars
 import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -43,11 +44,18 @@ class _TimeIsUp(Interrupt):
 
 
 class Threads:
-    """Runs each handler on a thread of its own; at most as many at once as the lane hands out."""
+    """Runs each handler on a thread of its own; at most as many at once as the lane hands out.
+
+    A thread that is woken wakes the next before it runs its handler, as long as there is more to run. So handlers that
+    wait are soon on as many threads as there are, and quick ones are run one after another without waking anybody.
+    """
 
     def __init__(self, ended: Ended) -> None:
         self._ended = ended
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: deque[Job] = deque()
+        #: What threads wait for: True to go on, False to end.
+        self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._called = False
         self._lock = threading.Lock()
         self._busy = 0
         self._alive = 0
@@ -60,14 +68,29 @@ class Threads:
             self._alive += missing
         for _ in range(missing):
             threading.Thread(target=self._serve, name="holdfast-effect", daemon=True).start()
-        for job in jobs:
-            self._queue.put(job)
+        self._jobs.extend(jobs)
+        self._call()
+
+    def _call(self) -> None:
+        """Wake a thread, unless one is about to look around anyhow."""
+        if not self._called:
+            self._called = True
+            self._calls.put(True)
 
     def _serve(self) -> None:
         # Time may be up at any moment, also between two statements of ours.
         with contextlib.suppress(_TimeIsUp):
-            while (job := self._queue.get()) is not None and self._run(job):
-                pass
+            while self._calls.get():
+                self._called = False
+                while True:
+                    try:
+                        job = self._jobs.popleft()
+                    except IndexError:
+                        break
+                    if self._jobs:
+                        self._call()
+                    if not self._run(job):
+                        return
 
     def _run(self, job: Job) -> bool:
         """Run one attempt; return whether this thread may run another."""
@@ -99,7 +122,7 @@ class Threads:
         with self._lock:
             alive = self._alive
         for _ in range(alive):
-            self._queue.put(None)
+            self._calls.put(False)
 
 
 class Loop:

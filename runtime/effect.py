@@ -148,6 +148,8 @@ class Handler:
     timeout_s: float | None = DEFAULT_TIMEOUT_S
     limit: Limit | None = None
     rate: Rate | None = None
+    #: Whether it is run on the event loop.
+    is_async: bool = field(init=False)
 
     def __post_init__(self) -> None:
         effect = getattr(self.kind, "__name__", repr(self.kind))
@@ -180,19 +182,15 @@ class Handler:
         ):
             message = f"{self.name}, the handler of {effect}: timeout is {timeout!r}; give seconds, or None for none"
             raise WorkflowError(message)
+        # A coroutine function, or an object that is called like one.
+        of_object = getattr(call, "__call__", None)  # noqa: B004 - what it is, not whether it is there
+        is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(of_object)
+        object.__setattr__(self, "is_async", is_async)
 
     @property
     def name(self) -> str:
         """What to call the handler in messages."""
         return str(getattr(self.call, "__qualname__", None) or type(self.call).__qualname__)
-
-    @property
-    def is_async(self) -> bool:
-        """Whether it is run on the event loop."""
-        call = self.call
-        return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(
-            getattr(call, "__call__", None)  # noqa: B004 - whether it is a coroutine, not whether it is there
-        )
 
     def want(self, who: str, effect: Any) -> Want | None:
         """Return the places that an effect needs before it may begin, or None if it needs none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 
 from holdfast.actors.commands import CommandLane, CommandPorts
 from holdfast.actors.doorman import DOOR, Doorman
+from holdfast.actors.effects import EffectLane, EffectPorts
 from holdfast.actors.partitions import Holder, Steward, this_host
 from holdfast.actors.pool import Lane, PoolBroker
 from holdfast.actors.wiring import limits, open_ports, open_transport
@@ -20,6 +22,8 @@ from holdfast.runtime.config import Settings
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.ports import Member, Transport
 from holdfast.runtime.turn import Turn
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,19 @@ def _command_pool(process: Process) -> Pool:
     return Pool([*lanes, doorman] if doorman is not None else lanes, holders)
 
 
+def _effect_pool(process: Process) -> Pool:
+    for name in process.app.unhandled:
+        log.warning("effect has no handler in this process", extra={"effect": name})
+    settings = process.settings
+    ports = EffectPorts(
+        open_ports(settings), open_ports(settings), open_ports(settings), process.transport.publisher()
+    )
+    lane = EffectLane("effect", process.owner, process.app, ports, settings)
+    return Pool([lane], lambda _partition: [lane])
+
+
 #: How each pool is put together.
-BUILDERS: dict[str, Callable[[Process], Pool]] = {"command": _command_pool}
+BUILDERS: dict[str, Callable[[Process], Pool]] = {"command": _command_pool, "effect": _effect_pool}
 
 #: The pools that exist.
 POOLS = tuple(BUILDERS)

@@ -21,16 +21,21 @@ from holdfast.brokers.memory import (
     MemoryServer,
     MemoryTransport,
 )
+from holdfast.brokers.memory_effects import MemoryEffects
+from holdfast.brokers.memory_slots import MemorySlots
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
+from holdfast.brokers.redis_effects import RedisEffects
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_slots import RedisSlots
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
+from holdfast.runtime.effect_queue import EffectQueue, Slots
 from holdfast.runtime.ports import (
     Answers,
     DeadLetters,
@@ -58,6 +63,8 @@ class Ports:
     dead_letters: DeadLetters
     directory: Directory
     membership: Membership
+    effects: EffectQueue
+    slots: Slots
     close: Callable[[], None]
 
 
@@ -110,6 +117,8 @@ def open_ports(settings: Settings) -> Ports:
             dead_letters=MemoryDeadLetters(server),
             directory=MemoryDirectory(server),
             membership=MemoryMembership(server),
+            effects=MemoryEffects(server),
+            slots=MemorySlots(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -129,6 +138,8 @@ def open_ports(settings: Settings) -> Ports:
         dead_letters=RedisDeadLetters(settings, link),
         directory=RedisDirectory(settings, link),
         membership=RedisMembership(settings, link),
+        effects=RedisEffects(settings, link),
+        slots=RedisSlots(settings, link),
         close=link.close,
     )
 

@@ -6,6 +6,7 @@ Business keys and workflow types come last and are escaped: no key can reach ano
 
 import re
 
+from holdfast.runtime.effect_queue import Ticket
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 
@@ -15,6 +16,17 @@ _UNSAFE = re.compile(r"[{}:%\x00-\x1f\x7f]")
 def escape(text: str) -> str:
     """Return text without braces, colons and control characters, reversibly: they become %XX."""
     return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", text)
+
+
+#: What the names of put-off effects in the schedule begin with; no timer's name does, since workflow types are words.
+PUT_OFF = "~e:"
+
+
+def effect_name(ticket: Ticket) -> str:
+    """Return the name of an effect, unique in its partition and the same wherever it is."""
+    if not ticket.workflow:
+        return f"?{ticket.position}"
+    return f"{ticket.workflow}/{escape(ticket.key)}:{ticket.id}"
 
 
 class Keys:
@@ -54,6 +66,14 @@ class Keys:
     def effects(self, partition: int) -> str:
         """Stream: the outbox; one entry per effect that nobody has finished."""
         return f"{self.tag(partition)}:effects"
+
+    def begun(self, partition: int) -> str:
+        """Hash: by effect name, `<attempts>|<when the last one was begun>|<who holds it>`."""
+        return f"{self.tag(partition)}:effects-begun"
+
+    def effect_notes(self, partition: int) -> str:
+        """Hash: by effect name, why it was put off the last time."""
+        return f"{self.tag(partition)}:effects-notes"
 
     def schedule(self, partition: int) -> str:
         """Sorted set: names of pending timers by due time in milliseconds."""
@@ -112,6 +132,14 @@ class Keys:
     def barrier(self) -> str:
         """String: a write of no meaning that WAIT and WAITAOF can wait for."""
         return f"{{{self.namespace}}}:barrier"
+
+    def slots(self, limit: str) -> str:
+        """Sorted set: the effects that hold a place of a limit, by when their lease ends in milliseconds."""
+        return f"{{{self.namespace}}}:slots:{escape(limit)}"
+
+    def starts(self, rate: str) -> str:
+        """Sorted set: when effects under a rate began or may begin, in milliseconds."""
+        return f"{{{self.namespace}}}:starts:{escape(rate)}"
 
     def replies(self, client: str) -> str:
         """Pub/sub channel: answers for one client."""

@@ -16,6 +16,7 @@ from holdfast.brokers.care import company
 from holdfast.brokers.cursor import decode_cursor, encode_cursor
 from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
 from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.effect_queue import Note
 from holdfast.runtime.errors import PublishFailed
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
@@ -61,6 +62,14 @@ class MemoryServer:
         self.changed = threading.Condition()
         self.instances: dict[Ref, _Instance] = {}
         self.effects: dict[int, list[EffectEntry]] = {p: [] for p in range(partitions)}
+        #: By (partition, effect name): where an effect is in its outbox, who began it how often and when, why it waits.
+        self.effects_seen = 0
+        self.effect_positions: dict[tuple[int, str], int] = {}
+        self.begun: dict[tuple[int, str], tuple[int, int, str]] = {}
+        self.effect_notes: dict[tuple[int, str], Note] = {}
+        #: By limit, who holds a place and until when; by rate, when effects began or may begin, and whose turn that is.
+        self.slots: dict[str, dict[str, int]] = {}
+        self.starts: dict[str, list[tuple[int, str]]] = {}
         self.timers: dict[int, dict[str, tuple[int, TimerEntry]]] = {p: {} for p in range(partitions)}
         #: Every record since somebody reads: (id, instance, seq, entry).
         self.feeds: dict[int, list[tuple[str, Ref, int, bytes]]] = {p: [] for p in range(partitions)}

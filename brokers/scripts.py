@@ -26,6 +26,10 @@ class Script(Enum):
     BEAT = "beat"
     REFUSE = "refuse"
     READ = "read"
+    BEGIN = "begin"
+    FINISH = "finish"
+    PUT_OFF = "put_off"
+    ACQUIRE = "acquire"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from holdfast.runtime.app import App
 from holdfast.runtime.config import Durability, Settings
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.decision import Accept, Decision, Reject, Timer, accept, reject
+from holdfast.runtime.effect import EffectContext, EffectFailed, EffectTimeout, Permanent
 from holdfast.runtime.errors import (
     Conflicted,
     DurabilityUnavailable,
@@ -30,10 +31,12 @@ from holdfast.runtime.errors import (
     WorkflowError,
 )
 from holdfast.runtime.instance import RunState
+from holdfast.runtime.limit import Limit, Rate
 from holdfast.runtime.message import Command, Effect, Event
 from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
 from holdfast.runtime.ports import Listed, Page
 from holdfast.runtime.record import Record
+from holdfast.runtime.retry import Retry
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -51,6 +54,14 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Timer",
     "accept",
     "reject",
+    # Running effects
+    "EffectContext",
+    "EffectFailed",
+    "EffectTimeout",
+    "Limit",
+    "Permanent",
+    "Rate",
+    "Retry",
     # Sending commands
     "AsyncClient",
     "Client",

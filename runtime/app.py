@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from holdfast.runtime.definition import Definition
+from holdfast.runtime.effect import DEFAULT_RETRY, DEFAULT_TIMEOUT_S, EffectFailed, H, Handler, failures_of
 from holdfast.runtime.errors import UnknownType, UsageError, WorkflowError
-from holdfast.runtime.message import Command
+from holdfast.runtime.limit import Limit, Rate
+from holdfast.runtime.message import Command, Effect
+from holdfast.runtime.retry import Retry
 from holdfast.runtime.workflow import Workflow
 
 
@@ -22,6 +25,9 @@ class App:
         self._by_type: dict[str, Definition] = {}
         self._by_command: dict[type, Definition] = {}
         self._by_tag: dict[str, list[Definition]] = {}
+        self._handlers: dict[type, Handler] = {}
+        #: By workflow type: which command tells of which effect's failure.
+        self._failures: dict[str, dict[type, type[EffectFailed]]] = {}
         for kind in workflows:
             self._add(Definition(kind))
         if not self._by_type:
@@ -39,6 +45,7 @@ class App:
                 message = f"{command.__name__} is a command of both {taken.name} and {definition.name}"
                 raise WorkflowError(message)
             self._by_tag.setdefault(tag, []).append(definition)
+        self._failures[definition.type] = failures_of(definition)
 
     @property
     def definitions(self) -> tuple[Definition, ...]:
@@ -98,3 +105,69 @@ class App:
         else:
             message = f"no workflow of this process has a command {tag!r} (known: {', '.join(sorted(self._by_tag))})"
         raise UnknownType(message)
+
+    # -- effects
+
+    def effect(
+        self,
+        kind: type[Effect],
+        *,
+        retry: Retry = DEFAULT_RETRY,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        limit: Limit | None = None,
+        rate: Rate | None = None,
+    ) -> Callable[[H], H]:
+        """Make a function the handler of an effect: `@app.effect(ChargeCard, retry=Retry(attempts=3), timeout=30)`.
+
+        It is called with the effect and an EffectContext, and returns nothing, a command of the app, or a list of
+        commands. `def` handlers run on threads, `async def` handlers on one event loop.
+
+        Args:
+            kind: The effect.
+            retry: What to do when the handler raises.
+            timeout: Seconds that an attempt may take, or from one `ctx.heartbeat()` to the next; None for no limit.
+            limit: How many may run at once, over all processes.
+            rate: How many may begin in a stretch of time, over all processes.
+
+        Raises:
+            WorkflowError: No workflow has this effect, it has a handler already, or the function cannot be one.
+        """
+
+        def register(call: H) -> H:
+            handler = Handler(kind, call, retry, timeout, limit, rate)
+            if not any(kind in definition.effect_classes for definition in self.definitions):
+                message = (
+                    f"{handler.name} is for {kind.__name__}, which is no effect of any workflow of this app"
+                )
+                raise WorkflowError(message)
+            other = self._handlers.setdefault(kind, handler)
+            if other is not handler:
+                message = (
+                    f"{other.name} and {handler.name} are both handlers of {kind.__name__}; an effect has one"
+                )
+                raise WorkflowError(message)
+            return call
+
+        return register
+
+    def handler_of(self, kind: type) -> Handler | None:
+        """Return the handler of an effect, or None if this process has none."""
+        return self._handlers.get(kind)
+
+    def failure_of(self, workflow: str, kind: type | None) -> type[EffectFailed] | None:
+        """Return the command that tells a workflow of the failure of an effect, or None if it wants to know nothing.
+
+        An effect that is not known (any more) is None.
+        """
+        found = self._failures.get(workflow, {})
+        return found.get(kind or Effect) or found.get(Effect)
+
+    @property
+    def unhandled(self) -> tuple[str, ...]:
+        """The effects of the app's workflows that have no handler in this process."""
+        return tuple(
+            f"{definition.name}: {kind.__name__}"
+            for definition in self.definitions
+            for kind in definition.effect_classes
+            if kind not in self._handlers
+        )

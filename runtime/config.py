@@ -101,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     deliveries_max: Annotated[int, msgspec.Meta(ge=2, le=100)] = 5
     #: How long a refusal that was answered is remembered.
     refusals_s: Positive = 24 * 60 * 60
+    #: How many effects a worker runs at once: with `def` handlers on a thread each, with `async def` on one event loop.
+    effect_threads: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 32
+    effect_tasks: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
     #: How long a stopping worker may take to finish what it has begun.
     drain_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
 

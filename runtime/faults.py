@@ -21,6 +21,11 @@ class Point(StrEnum):
     ACKED = "acked"
     HANDOVER_DRAINED = "handover-drained"
     INGRESS_REPUBLISHED = "ingress-republished"
+    #: The points of an effect, in the order in which it passes them.
+    EFFECT_READ = "effect-read"
+    EFFECT_RUN = "effect-run"
+    EFFECT_PUBLISHED = "effect-published"
+    EFFECT_FINISHED = "effect-finished"
 
 
 _armed: dict[Point, Callable[[], None]] = {}

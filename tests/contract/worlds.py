@@ -12,9 +12,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import redis
 
-from holdfast.brokers.keys import Keys
+from holdfast.brokers.keys import PUT_OFF, Keys
 from holdfast.brokers.memory import (
     MemoryAnswers,
     MemoryDeadLetters,
@@ -23,13 +24,18 @@ from holdfast.brokers.memory import (
     MemoryMembership,
     MemoryServer,
 )
+from holdfast.brokers.memory_effects import MemoryEffects
+from holdfast.brokers.memory_slots import MemorySlots
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
+from holdfast.brokers.redis_effects import RedisEffects
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_slots import RedisSlots
 from holdfast.runtime.config import Settings
+from holdfast.runtime.effect_queue import EffectQueue, Slots
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import (
     Answers,
@@ -45,6 +51,7 @@ from holdfast.runtime.ports import (
     Outbox,
     Suspects,
 )
+from holdfast.runtime.record import EffectEntry
 from tests import controls
 from tests.conftest import remove_keys
 
@@ -129,6 +136,24 @@ class World(ABC):
         """
 
     @abstractmethod
+    def effects(self) -> EffectQueue:
+        """
+        Return the outbox as a queue.
+        """
+
+    @abstractmethod
+    def slots(self) -> Slots:
+        """
+        Return the places of limits.
+        """
+
+    @abstractmethod
+    def fire(self, partition: int) -> int:
+        """
+        Move the effects whose time in the schedule has come back into the outbox; return how many. What a timer pool does.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -173,6 +198,25 @@ class MemoryWorld(World):
 
     def membership(self) -> Membership:
         return MemoryMembership(self.server)
+
+    def effects(self) -> EffectQueue:
+        return MemoryEffects(self.server)
+
+    def slots(self) -> Slots:
+        return MemorySlots(self.server)
+
+    def fire(self, partition: int) -> int:
+        server = self.server
+        with server.changed:
+            timers = server.timers[partition]
+            due = [
+                name for name, (at, _) in timers.items() if name.startswith(PUT_OFF) and at <= server.now_ms()
+            ]
+            for name in due:
+                _, timer = timers.pop(name)
+                server.effects[partition].append(msgspec.msgpack.decode(timer.envelope, type=EffectEntry))
+            server.changed.notify_all()
+        return len(due)
 
     def everything(self) -> Any:
         server = self.server
@@ -248,6 +292,15 @@ class RedisWorld(World):
     def membership(self) -> Membership:
         return RedisMembership(self.settings, self.link())
 
+    def effects(self) -> EffectQueue:
+        return RedisEffects(self.settings, self.link())
+
+    def slots(self) -> Slots:
+        return RedisSlots(self.settings, self.link())
+
+    def fire(self, partition: int) -> int:
+        return fire(self.client, self.keys, partition)
+
     def everything(self) -> Any:
         patterns = self.keys.patterns()
         found = [key for pattern in patterns for key in self.client.scan_iter(pattern, count=10_000)]
@@ -268,6 +321,33 @@ class RedisWorld(World):
         for close in reversed(self._closers):
             close()
         self._closers.clear()
+
+
+#: What the timer pool does with effects: those that are due go back into the outbox.
+_FIRE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local moved = 0
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
+  if string.sub(name, 1, 3) == '~e:' then
+    redis.call('XADD', KEYS[3], '*', 'e', redis.call('HGET', KEYS[2], name))
+    redis.call('ZREM', KEYS[1], name)
+    redis.call('HDEL', KEYS[2], name)
+    moved = moved + 1
+  end
+end
+return moved
+"""
+
+
+def fire(client: redis.Redis, keys: Keys, partition: int) -> int:
+    """
+    Move the effects of a partition that are due back into its outbox.
+    """
+    moved: Any = client.eval(
+        _FIRE, 3, keys.schedule(partition), keys.timers(partition), keys.effects(partition)
+    )
+    return int(moved)
 
 
 class _RedisMailbox:

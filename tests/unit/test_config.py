@@ -72,6 +72,8 @@ def test_every_setting_is_read() -> None:
         "HOLDFAST_SNAPSHOT_EVERY": "7",
         "HOLDFAST_DELIVERIES_MAX": "3",
         "HOLDFAST_REFUSALS_S": "60",
+        "HOLDFAST_EFFECT_THREADS": "8",
+        "HOLDFAST_EFFECT_TASKS": "90",
         "HOLDFAST_DRAIN_S": "2",
     }
 
@@ -94,6 +96,8 @@ def test_every_setting_is_read() -> None:
         snapshot_every=7,
         deliveries_max=3,
         refusals_s=60,
+        effect_threads=8,
+        effect_tasks=90,
         drain_s=2.0,
     ) == Settings.from_environment(environment)
 
@@ -200,6 +204,8 @@ WRONG: dict[str, list[Any]] = {
     "deliveries_max": ["1", "101", "x"],
     "refusals_s": ["0", "x"],
     "drain_s": ["0", "-1", "x"],
+    "effect_threads": ["0", "1001", "x"],
+    "effect_tasks": ["0", "10001", "x"],
     "durability": [
         "",
         "always",

@@ -1,0 +1,294 @@
+"""Hand: all effects that this process has read and not let go, and which of them may begin next.
+
+Everything here is state under one lock. Nothing waits and nothing talks to a server.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from holdfast.actors.effect_job import Job, State
+from holdfast.runtime.clock import monotonic
+from holdfast.runtime.effect_queue import START, Waiting
+
+#: As many effects are read ahead of those that run; what is behind them waits in the outbox.
+READ_AHEAD = 4_096
+#: The most that begin together.
+BEGIN_MAX = 256
+#: How long a partition that turned out to be another's is left alone before it is looked at again.
+FENCED_S = 0.5
+#: How long a suspect that is still running keeps the next one from beginning: what kills its worker does so sooner.
+SUSPECT_S = 5.0
+
+
+@dataclass(slots=True)
+class _Line:
+    """The effects that wait for one limit."""
+
+    jobs: deque[Job] = field(default_factory=deque)
+    #: Whether somebody is to look again at a set time.
+    watched: bool = False
+
+
+class Hand:
+    """What a lane has in its hands."""
+
+    def __init__(self, threads: int, tasks: int) -> None:
+        self._lock = threading.Lock()
+        self._jobs: dict[tuple[int, str], Job] = {}
+        self._held: Counter[int] = Counter()
+        self._held_in_all = 0
+        #: By partition that is ours, up to where it was read, and when it may be read again.
+        self._cursors: dict[int, str] = {}
+        self._paused: dict[int, float] = {}
+        #: By whether they are coroutines: what waits, and how many more may run.
+        self._waiting: dict[bool, deque[Job]] = {False: deque(), True: deque()}
+        self._free = {False: threads, True: tasks}
+        self._lines: dict[str, _Line] = defaultdict(_Line)
+        self._later: list[tuple[float, int, Job | str]] = []
+        self._numbers = itertools.count()
+        self._suspects: deque[Job] = deque()
+        self._suspect: tuple[Job, float] | None = None
+        #: Set when there may be room to read more.
+        self.room = threading.Event()
+
+    # -- partitions
+
+    def assign(self, partition: int) -> None:
+        """Begin to read a partition, from its first effect."""
+        with self._lock:
+            self._cursors[partition] = START
+            self._paused.pop(partition, None)
+        self.room.set()
+
+    def revoke(self, partition: int) -> None:
+        """Read no more of a partition, let go of what nobody holds, and hurry what waits to run again."""
+        with self._lock:
+            self._cursors.pop(partition, None)
+            self._let_go(partition)
+            now = monotonic()
+            self._later = [
+                (now if isinstance(one, Job) and one.partition == partition else when, number, one)
+                for when, number, one in self._later
+            ]
+            heapq.heapify(self._later)
+
+    def fenced(self, partition: int) -> None:
+        """Let go of what nobody holds, and after a while read the partition anew if it is still ours."""
+        with self._lock:
+            self._let_go(partition)
+            if partition in self._cursors:
+                self._cursors[partition] = START
+                self._paused[partition] = monotonic() + FENCED_S
+
+    def _let_go(self, partition: int) -> None:
+        gone = [
+            job for job in self._jobs.values() if job.partition == partition and job.state is State.WAITING
+        ]
+        for job in gone:
+            del self._jobs[job.at]
+        self.room.set()
+
+    def serves(self, partition: int) -> bool:
+        """Return whether a partition is ours."""
+        return partition in self._cursors
+
+    @property
+    def running(self) -> bool:
+        """Whether anything is held, and so may run out of time."""
+        return self._held_in_all > 0
+
+    def held(self, partition: int) -> int:
+        """Return how many effects of a partition run, or have run and are not finished."""
+        return self._held[partition]
+
+    # -- reading
+
+    def cursors(self) -> dict[int, str]:
+        """Return from where to read on, by partition; nothing while enough was read ahead."""
+        with self._lock:
+            self.room.clear()
+            if len(self._jobs) >= READ_AHEAD:
+                return {}
+            if self._paused:
+                now = monotonic()
+                self._paused = {p: until for p, until in self._paused.items() if until > now}
+            return {p: position for p, position in self._cursors.items() if p not in self._paused}
+
+    def admit(self, arrived: Iterable[Waiting], after: Mapping[int, str]) -> list[Job]:
+        """Take up what was read behind these positions, but for what we have already."""
+        jobs = []
+        with self._lock:
+            # A partition that was handed over or reset meanwhile is read anew: this would leave a gap in it.
+            fresh = {p for p, position in after.items() if self._cursors.get(p) == position}
+            for waiting in arrived:
+                if waiting.partition in fresh:
+                    self._cursors[waiting.partition] = waiting.position
+                    if waiting[:2] not in self._jobs:
+                        job = self._jobs[waiting[:2]] = Job(waiting)
+                        jobs.append(job)
+        return jobs
+
+    def has(self, job: Job) -> bool:
+        """Return whether a job was not let go."""
+        return self._jobs.get(job.at) is job
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    # -- beginning
+
+    def wait(self, jobs: Iterable[Job]) -> None:
+        """Put jobs in the queue for their kind of runner."""
+        with self._lock:
+            for job in jobs:
+                self._waiting[job.is_async].append(job)
+
+    def pick(self) -> list[Job]:
+        """Take out what may begin now, and count it as running."""
+        picked: list[Job] = []
+        with self._lock:
+            for kind, queue in self._waiting.items():
+                while queue and self._free[kind] > 0 and len(picked) < BEGIN_MAX:
+                    job = queue.popleft()
+                    if self._jobs.get(job.at) is not job:
+                        continue
+                    self._free[kind] -= 1
+                    picked.append(job)
+            self._pick_suspect(picked)
+        return picked
+
+    def _pick_suspect(self, picked: list[Job]) -> None:
+        if self._suspect is not None:
+            job, since = self._suspect
+            if self._jobs.get(job.at) is job and monotonic() - since < SUSPECT_S:
+                return
+            self._suspect = None
+        while self._suspects:
+            job = self._suspects[0]
+            if self._jobs.get(job.at) is not job:
+                self._suspects.popleft()
+            elif self._free[job.is_async] > 0:
+                self._suspects.popleft()
+                self._free[job.is_async] -= 1
+                self._suspect = (job, monotonic())
+                picked.append(job)
+                return
+            else:
+                return
+
+    def suspect(self, job: Job) -> None:
+        """Have a job run apart from others of its sort: each time a worker dies, only one of them can be to blame."""
+        with self._lock:
+            job.alone = True
+            self._free[job.is_async] += 1
+            self._suspects.append(job)
+
+    def not_begun(self, job: Job) -> None:
+        """Say that a picked job does not run after all; it stays in the hand."""
+        with self._lock:
+            self._free[job.is_async] += 1
+
+    def begun(self, job: Job) -> None:
+        """Say that a job is ours now."""
+        with self._lock:
+            if job.state is not State.HELD:
+                job.state = State.HELD
+                self._held[job.partition] += 1
+                self._held_in_all += 1
+            # What was let go while it was begun is ours all the same.
+            self._jobs[job.at] = job
+
+    def ended(self, job: Job) -> bool:
+        """Say that a job's attempt has ended; return whether another one waits for its place."""
+        with self._lock:
+            self._free[job.is_async] += 1
+            return bool(self._waiting[False] or self._waiting[True] or self._suspects or self._lines)
+
+    def drop(self, job: Job) -> None:
+        """Let a job go."""
+        with self._lock:
+            if self._jobs.get(job.at) is job:
+                del self._jobs[job.at]
+            if job.state is State.HELD:
+                self._held[job.partition] -= 1
+                self._held_in_all -= 1
+                job.state = State.WAITING
+        if not self.room.is_set():
+            self.room.set()
+
+    # -- waiting for a time
+
+    def later(self, job: Job, seconds: float) -> None:
+        """Put a job aside for a while."""
+        with self._lock:
+            heapq.heappush(self._later, (monotonic() + seconds, next(self._numbers), job))
+
+    def due(self) -> list[Job]:
+        """Take out what has waited long enough, and let the lines move whose time has come."""
+        now, found = monotonic(), []
+        with self._lock:
+            while self._later and self._later[0][0] <= now:
+                _, _, one = heapq.heappop(self._later)
+                if isinstance(one, str):
+                    self._lines[one].watched = False
+                    self._move(one)
+                elif self._jobs.get(one.at) is one:
+                    found.append(one)
+        return found
+
+    def pause(self, most: float) -> float:
+        """Return how long it is until something is due."""
+        with self._lock:
+            return min(most, max(0.0, self._later[0][0] - monotonic())) if self._later else most
+
+    # -- waiting for a limit
+
+    def line_up(self, job: Job, step_s: float) -> int:
+        """Have a job wait for its limit, which is looked at again after a step; return how many wait with it."""
+        assert job.want is not None  # noqa: S101 - only what has a limit waits for one
+        name = job.want.limit
+        with self._lock:
+            line = self._lines[name]
+            line.jobs.append(job)
+            if not line.watched:
+                line.watched = True
+                heapq.heappush(self._later, (monotonic() + step_s, next(self._numbers), name))
+            return len(line.jobs)
+
+    def leave_line(self, job: Job) -> None:
+        """Have a job no longer wait for its limit."""
+        assert job.want is not None  # noqa: S101 - as above
+        with self._lock:
+            line = self._lines.get(job.want.limit)
+            if line is not None and job in line.jobs:
+                line.jobs.remove(job)
+
+    def move(self, name: str) -> None:
+        """Let the line of a limit move: a place may have come free."""
+        with self._lock:
+            self._move(name)
+
+    def _move(self, name: str) -> None:
+        line = self._lines.get(name)
+        if line is None:
+            return
+        moving: list[Job] = []
+        while line.jobs and len(moving) < BEGIN_MAX:
+            job = line.jobs.popleft()
+            if self._jobs.get(job.at) is not job:
+                continue
+            moving.append(job)
+            if job.want is not None and len(moving) >= job.want.places:
+                break
+        for job in reversed(moving):
+            self._waiting[job.is_async].appendleft(job)
+        if not line.jobs and not line.watched:
+            del self._lines[name]

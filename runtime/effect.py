@@ -1,0 +1,382 @@
+"""Effects: what users write to have them run, and what becomes of what their handlers return.
+
+A handler is a function of the effect and its context. It returns nothing, a command, or a list of commands; it may run
+more than once, always under the same idempotency key.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import msgspec
+
+from holdfast.runtime.clock import from_ms
+from holdfast.runtime.codec import check_size, encode, encode_envelope
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.errors import HoldfastError, UsageError, WorkflowError
+from holdfast.runtime.keys import partition_of
+from holdfast.runtime.limit import Limit, Rate, Want, value_of
+from holdfast.runtime.message import Command, Effect, Envelope, describe, tag_of
+from holdfast.runtime.record import EffectEntry
+from holdfast.runtime.retry import Retry
+
+#: Result ids up to this length say which effect they are of; longer ones are digests, so that they do not grow from
+#: one step of a process to the next.
+READABLE_ID_CHARS = 64
+
+DEFAULT_RETRY = Retry()
+DEFAULT_TIMEOUT_S = 60.0
+
+
+class Permanent(HoldfastError):
+    """Trying this effect again would not help. Raise it in a handler to give the effect up at once."""
+
+
+class EffectTimeout(HoldfastError):
+    """The handler took longer than its timeout."""
+
+
+class EffectFailed(Command, frozen=True, kw_only=True):
+    """What a process is told when one of its effects was given up on, so that it can compensate.
+
+    Derive a command from it that declares the workflow's key field, and add that to the workflow's commands. Holdfast
+    fills in the key. Other fields need defaults.
+
+        class ChargeFailed(EffectFailed, frozen=True, kw_only=True):
+            of = (ChargeCard,)  # the effects it is about; all of the workflow's where this is left out
+            order_id: str
+    """
+
+    of: ClassVar[tuple[type[Effect], ...]] = ()
+
+    effect_id: str
+    #: The name of the effect's class, as it is stored.
+    effect: str
+    #: Why it was given up, in one sentence.
+    error: str
+    attempts: int
+
+
+def _no_heartbeat() -> None:
+    """Do nothing: there is no time limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectContext:
+    """What a handler is told about the effect that it runs."""
+
+    #: Unique within its instance, and the same in every attempt.
+    effect_id: str
+    workflow: str
+    key: str
+    #: The sequence number of the record that asked for the effect.
+    seq: int
+    #: 1 for the first attempt.
+    attempt: int
+    #: When it was asked for.
+    created: datetime
+    #: When this attempt runs out of time, unless `heartbeat` is called; None without a timeout.
+    deadline: datetime | None = None
+    #: The W3C traceparent of the turn that asked for it.
+    trace: str | None = None
+    _beat: Callable[[], None] = field(default=_no_heartbeat, repr=False, compare=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """What to hand to whoever should recognise a second attempt: the same in every attempt, and no other effect's."""
+        return f"{self.workflow}/{self.key}/{self.effect_id}"
+
+    @property
+    def instance(self) -> tuple[str, str]:
+        """The workflow and the key of the instance that asked for it."""
+        return self.workflow, self.key
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether it was begun before."""
+        return self.attempt > 1
+
+    def heartbeat(self) -> None:
+        """Say that the handler still works: its time limit begins anew. May be called from any thread.
+
+        Raises:
+            EffectTimeout: It is too late: this attempt was given up, and another one may have begun.
+        """
+        self._beat()
+
+    @classmethod
+    def for_testing(
+        cls,
+        effect_id: str = "c-1:0",
+        *,
+        workflow: str = "workflow",
+        key: str = "key",
+        seq: int = 1,
+        attempt: int = 1,
+        created: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+        deadline: datetime | None = None,
+        heartbeat: Callable[[], None] = _no_heartbeat,
+    ) -> EffectContext:
+        """Return a context to call a handler with in a test."""
+        return cls(effect_id, workflow, key, seq, attempt, created, deadline, None, heartbeat)
+
+
+#: What a handler may return.
+Result = Command | list[Command] | tuple[Command, ...] | None
+H = TypeVar("H", bound=Callable[..., Any])
+#: What the decorator takes; a union of commands is a Result to type checkers as well.
+HandlerFunction = Callable[[Any, EffectContext], Result | Awaitable[Result]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A handler and how it is to be run. Making one finds every mistake in it.
+
+    Raises:
+        WorkflowError: It cannot be called with an effect and a context, or an option is none.
+    """
+
+    kind: type[Effect]
+    call: Callable[..., Any]
+    retry: Retry = DEFAULT_RETRY
+    timeout_s: float | None = DEFAULT_TIMEOUT_S
+    limit: Limit | None = None
+    rate: Rate | None = None
+    #: Whether it is run on the event loop.
+    is_async: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        effect = getattr(self.kind, "__name__", repr(self.kind))
+        kind: Any = self.kind
+        if not (inspect.isclass(kind) and issubclass(kind, Effect)):
+            message = f"{effect} is no Effect class; write @app.effect(ChargeCard, ...)"
+            raise WorkflowError(message)
+        call: Any = self.call
+        if not callable(call):
+            message = f"the handler of {effect} is {self.call!r}, which cannot be called"
+            raise WorkflowError(message)
+        try:
+            inspect.signature(call).bind(object(), object())
+        except TypeError as error:
+            message = f"{self.name}, the handler of {effect}, must take two arguments, the effect and its context: {error}"
+            raise WorkflowError(message) from None
+        except ValueError:
+            pass  # a builtin that does not say what it takes
+        for option, value, wanted in (
+            ("retry", self.retry, Retry),
+            ("limit", self.limit, Limit | None),
+            ("rate", self.rate, Rate | None),
+        ):
+            if not isinstance(value, wanted):
+                message = f"{self.name}, the handler of {effect}: {option} is {value!r}"
+                raise WorkflowError(message)
+        timeout: Any = self.timeout_s
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0
+        ):
+            message = f"{self.name}, the handler of {effect}: timeout is {timeout!r}; give seconds, or None for none"
+            raise WorkflowError(message)
+        # A coroutine function, or an object that is called like one.
+        of_object = getattr(call, "__call__", None)  # noqa: B004 - what it is, not whether it is there
+        is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(of_object)
+        object.__setattr__(self, "is_async", is_async)
+
+    @property
+    def name(self) -> str:
+        """What to call the handler in messages."""
+        return str(getattr(self.call, "__qualname__", None) or type(self.call).__qualname__)
+
+    def want(self, who: str, effect: Any) -> Want | None:
+        """Return the places that an effect needs before it may begin, or None if it needs none.
+
+        Raises:
+            UsageError: A key function returned no key; or whatever it raised.
+        """
+        if self.limit is None and self.rate is None:
+            return None
+        tag = tag_of(self.kind)
+        want = Want(who)
+        if self.limit is not None:
+            want = want._replace(limit=f"{tag}:{value_of(self.limit.key, effect)}", places=self.limit.count)
+        if self.rate is not None:
+            want = want._replace(
+                rate=f"{tag}:{value_of(self.rate.key, effect)}",
+                starts=self.rate.count,
+                per_ms=max(1, round(self.rate.per * 1000)),
+            )
+        return want
+
+
+class Outgoing(NamedTuple):
+    """A command that an effect has led to, as it is handed to the transport."""
+
+    partition: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What it takes to make a command of an effect's result: how many partitions, how large, and when it is."""
+
+    partitions: int
+    payload_bytes_max: int
+
+
+def commands_of(handler: Handler, result: Any) -> list[Command]:
+    """Return what a handler returned as a list of commands.
+
+    Raises:
+        UsageError: It is something else; the message says what.
+    """
+    if result is None:
+        return []
+    if isinstance(result, Command):
+        return [result]
+    if inspect.iscoroutine(result):
+        result.close()
+    wrong: Any = result
+    if isinstance(result, list | tuple):
+        wrong = next((one for one in result if not isinstance(one, Command)), None)
+        if wrong is None:
+            return list(result)
+    hint = "; declare it with async def" if inspect.isawaitable(wrong) else ""
+    message = (
+        f"{handler.name}, the handler of {handler.kind.__name__}, returned {type(wrong).__name__}; "
+        f"it must return nothing, a command or a list of commands{hint}"
+    )
+    raise UsageError(message)
+
+
+def outgoing_of(
+    entry: EffectEntry,
+    commands: list[Command],
+    find: Callable[[Command], Definition],
+    address: Address,
+    sent_ms: int,
+) -> list[Outgoing]:
+    """Return result commands as they are sent. Their ids depend on the effect alone, so that a repeat is recognised.
+
+    Raises:
+        UsageError: One is no command of the app, its key is refused, or it is too large.
+    """
+    return [
+        _sent(entry, find(command), command, f"r{index}", address, sent_ms)
+        for index, command in enumerate(commands)
+    ]
+
+
+def _sent(
+    entry: EffectEntry, definition: Definition, command: Command, suffix: str, address: Address, sent_ms: int
+) -> Outgoing:
+    key = definition.key_of(command)
+    payload = check_size(encode(command), f"{describe(command)} for {key!r}", address.payload_bytes_max)
+    own = (definition.type, key) == (entry.workflow, entry.key)
+    envelope = Envelope(
+        result_id(entry, suffix, own=own),
+        definition.type,
+        key,
+        payload,
+        sent_ms,
+        cause=entry.id,
+        trace=entry.trace,
+    )
+    return Outgoing(partition_of(definition.type, key, address.partitions), encode_envelope(envelope))
+
+
+def result_id(entry: EffectEntry, suffix: str, *, own: bool) -> str:
+    """Return the id of a command that an effect leads to: `<effect id>:<suffix>` where that is enough.
+
+    An effect's id is unique within its instance only. To another instance, and where it would grow too long, it goes
+    as a digest of the instance and the id.
+    """
+    readable = f"{entry.id}:{suffix}"
+    if own and len(readable) <= READABLE_ID_CHARS:
+        return readable
+    whole = f"{entry.workflow}/{len(entry.key)}/{entry.key}/{entry.id}"
+    digest = hashlib.blake2b(whole.encode(), digest_size=15).digest()
+    return f"{base64.urlsafe_b64encode(digest).decode()}:{suffix}"
+
+
+# -- failure, as the process is told of it
+
+
+def failures_of(definition: Definition) -> dict[type, type[EffectFailed]]:
+    """Return by effect class the command that tells the workflow of its failure; under `Effect`, of all the others'.
+
+    Raises:
+        WorkflowError: A command that derives from EffectFailed could not be made, or two are about one effect.
+    """
+    found: dict[type, type[EffectFailed]] = {}
+    for kind in definition.commands.by_tag.values():
+        if not issubclass(kind, EffectFailed):
+            continue
+        _check_failure(definition, kind)
+        for effect in kind.of or (Effect,):
+            other = found.setdefault(effect, kind)
+            if other is not kind:
+                what = "every failed effect" if effect is Effect else f"a failed {effect.__name__}"
+                message = f"{definition.name}: {other.__name__} and {kind.__name__} both tell of {what}"
+                raise WorkflowError(message)
+    return found
+
+
+def _check_failure(definition: Definition, kind: type[EffectFailed]) -> None:
+    key = definition.kind.key
+    if key not in kind.__struct_fields__:
+        message = f"{definition.name}: {kind.__name__} must have the key as a field: {key}: str"
+        raise WorkflowError(message)
+    for one in msgspec.structs.fields(kind):
+        if one.required and one.name != key and one.name not in EffectFailed.__struct_fields__:
+            message = f"{definition.name}: {kind.__name__}.{one.name} needs a default: Holdfast does not know its value"
+            raise WorkflowError(message)
+    for effect in kind.of:
+        if effect not in definition.effect_classes:
+            message = f"{definition.name}: {kind.__name__}.of has {getattr(effect, '__name__', effect)!s}, which is no effect of it"
+            raise WorkflowError(message)
+
+
+def failed(
+    entry: EffectEntry,
+    definition: Definition,
+    kind: type[EffectFailed],
+    tag: str,
+    error: str,
+    attempts: int,
+    address: Address,
+    sent_ms: int,
+) -> Outgoing:
+    """Return the command that tells an instance that its effect was given up."""
+    values = {
+        "type": tag_of(kind),
+        "effect_id": entry.id,
+        "effect": tag,
+        "error": error,
+        "attempts": attempts,
+        definition.kind.key: entry.key,
+    }
+    # Not strict: the key was made text when the instance was first named, and the field may be a number.
+    command = msgspec.convert(values, kind, strict=False)
+    return _sent(entry, definition, command, "f", address, sent_ms)
+
+
+def context_of(
+    entry: EffectEntry, attempt: int, deadline: datetime | None, beat: Callable[[], None]
+) -> EffectContext:
+    """Return the context of one attempt."""
+    return EffectContext(
+        entry.id,
+        entry.workflow,
+        entry.key,
+        entry.seq,
+        attempt,
+        from_ms(entry.at_ms),
+        deadline,
+        entry.trace,
+        beat,
+    )

@@ -1,0 +1,118 @@
+"""
+Workers that run effects die, are stopped and come to help: every effect is run, and its result decided once.
+"""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.runtime.faults import Point
+from tests.crash.strike import ENV_FOLDER as ENV_STRIKE
+from tests.crash.strike import order
+from tests.flow.conftest import TRANSPORTS
+from tests.flow.house import PATIENCE_S
+from tests.flow.office import Office, office
+from tests.support.processes import eventually
+
+
+@pytest.fixture
+def place(redis_url: str, tmp_path: Path) -> Iterator[Office]:
+    """
+    An office of the test's own, without workers yet.
+    """
+    with office(tmp_path, redis_url) as it:
+        yield it
+
+
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def field(
+    request: pytest.FixtureRequest, redis_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Office]:
+    """
+    An office with two workers that can be struck.
+    """
+    folder = tmp_path_factory.mktemp("field")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENV_STRIKE, str(folder))
+        with (
+            office(folder, redis_url, amqp_url if request.param == "rabbitmq" else "") as it,
+            it.crew(2, preload="tests.crash.strike"),
+        ):
+            yield it
+
+
+@pytest.mark.parametrize(
+    "point", [Point.EFFECT_READ, Point.EFFECT_RUN, Point.EFFECT_PUBLISHED, Point.EFFECT_FINISHED]
+)
+def test_a_worker_dies_between_two_steps(field: Office, point: Point) -> None:
+    """
+    One of two is killed at a point: its effect is run again under the same key, and the result is decided once.
+    """
+    names = [f"{point}-{number}" for number in range(12)]
+    order(field.folder, point, signal.SIGKILL).touch()
+    for number, name in enumerate(names):
+        field.ask(name, "thread" if number % 2 else "loop", "ok")
+    for name in names:
+        field.notes(name, 1)
+    field.await_idle()
+    made = [field.calls(name) for name in names]
+
+    assert not order(field.folder, point, signal.SIGKILL).exists()
+    assert [1] * 12 == [len(field.notes(name, 1)) for name in names]
+    assert [1] * 12 == [len({call.key for call in calls}) for calls in made]
+    if point in (Point.EFFECT_RUN, Point.EFFECT_PUBLISHED):
+        # What was run and not finished is run again.
+        assert any(len(calls) > 1 for calls in made)
+    assert [] == field.client.dead_letters.list()
+
+
+def test_an_effect_that_kills_its_workers_is_found_out(place: Office) -> None:
+    """
+    After its attempts it is a dead letter, its process is told, and its neighbours are run.
+    """
+    with place.crew(1):
+        place.ask("killer", "thread", "kill")
+        for number in range(20):
+            place.ask(f"n-{number}", "later", "ok")
+        (note,) = place.notes("killer", 1)
+
+        assert "it may kill its worker" in note
+        for number in range(20):
+            assert 1 == len(place.notes(f"n-{number}", 1))
+            assert [] == place.letters(f"n-{number}")
+        (letter,) = place.letters("killer")
+        assert "it may kill its worker" in letter.error
+        assert 3 == len(place.calls("killer"))
+
+
+def test_a_slow_living_worker_is_not_robbed(place: Office) -> None:
+    """
+    When others come to help, what runs is left to who runs it, and is run once.
+    """
+    with place.crew(1):
+        for number in range(12):
+            place.ask(f"s-{number}", "later", "long")
+        eventually(lambda: all(place.calls(f"s-{number}") for number in range(12)), PATIENCE_S)
+        with place.crew(1):
+            for number in range(12):
+                assert ["long 1"] == place.notes(f"s-{number}", 1)
+            place.await_idle()
+            assert [1] * 12 == [len(place.calls(f"s-{number}")) for number in range(12)]
+
+
+def test_a_clean_stop_finishes_what_runs(place: Office) -> None:
+    """
+    Workers that are told to stop let their handlers end; the rest is done by those who come after them.
+    """
+    with place.crew(1):
+        place.ask("crowd", "thread", "nap", count=200)
+        eventually(lambda: len(place.calls("crowd")) >= 10, PATIENCE_S)
+    ran = len(place.calls("crowd"))
+    with place.crew(1):
+        assert 200 == len(place.notes("crowd", 200))
+        place.await_idle()
+
+    assert ran < 200
+    assert 200 == len(place.calls("crowd"))

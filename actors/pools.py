@@ -12,6 +12,7 @@ from holdfast.actors.commands import CommandLane, CommandPorts
 from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.partitions import Holder, Steward, this_host
 from holdfast.actors.pool import Lane, PoolBroker
+from holdfast.actors.timers import TimerLane, TimerPorts
 from holdfast.actors.wiring import limits, open_ports, open_transport
 from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
 from holdfast.runtime.app import App
@@ -55,8 +56,19 @@ def _command_pool(process: Process) -> Pool:
     return Pool([*lanes, doorman] if doorman is not None else lanes, holders)
 
 
+def _timer_pool(process: Process) -> Pool:
+    ports = open_ports(process.settings)
+    lane = TimerLane(
+        "timer.0",
+        process.owner,
+        process.transport.publisher(),
+        TimerPorts(ports.timers, ports.journal, ports.close),
+    )
+    return Pool([lane], lambda _partition: [lane])
+
+
 #: How each pool is put together.
-BUILDERS: dict[str, Callable[[Process], Pool]] = {"command": _command_pool}
+BUILDERS: dict[str, Callable[[Process], Pool]] = {"command": _command_pool, "timer": _timer_pool}
 
 #: The pools that exist.
 POOLS = tuple(BUILDERS)

@@ -21,6 +21,7 @@ from holdfast.brokers.memory import (
     MemoryServer,
     MemoryTransport,
 )
+from holdfast.brokers.memory_timers import MemoryTimers
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
@@ -29,6 +30,7 @@ from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.ports import (
@@ -39,6 +41,7 @@ from holdfast.runtime.ports import (
     Membership,
     Outbox,
     Suspects,
+    Timers,
     Transport,
 )
 from holdfast.runtime.turn import Limits
@@ -58,6 +61,7 @@ class Ports:
     dead_letters: DeadLetters
     directory: Directory
     membership: Membership
+    timers: Timers
     close: Callable[[], None]
 
 
@@ -110,6 +114,7 @@ def open_ports(settings: Settings) -> Ports:
             dead_letters=MemoryDeadLetters(server),
             directory=MemoryDirectory(server),
             membership=MemoryMembership(server),
+            timers=MemoryTimers(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -129,6 +134,7 @@ def open_ports(settings: Settings) -> Ports:
         dead_letters=RedisDeadLetters(settings, link),
         directory=RedisDirectory(settings, link),
         membership=RedisMembership(settings, link),
+        timers=RedisTimers(settings, link),
         close=link.close,
     )
 

@@ -21,6 +21,8 @@ class Point(StrEnum):
     ACKED = "acked"
     HANDOVER_DRAINED = "handover-drained"
     INGRESS_REPUBLISHED = "ingress-republished"
+    TIMER_MOVED = "timer-moved"
+    TIMER_PUBLISHED = "timer-published"
 
 
 _armed: dict[Point, Callable[[], None]] = {}

@@ -29,8 +29,8 @@ from holdfast.runtime.timers import Due, Fired, Timers
 
 log = logging.getLogger(__name__)
 
-#: Timers of one partition that are moved at a time: the script must stay around a millisecond.
-MOVE_MAX = 256
+#: Timers of one partition that are moved at a time: the script must stay around two milliseconds.
+MOVE_MAX = 512
 #: How long the pool sleeps at most: what it was not told of is late by that much.
 SLEEP_MAX_S = 0.25
 

@@ -34,6 +34,7 @@ from holdfast.runtime.message import Command, Effect, Event
 from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
 from holdfast.runtime.ports import Listed, Page
 from holdfast.runtime.record import Record
+from holdfast.runtime.timers import PendingTimer
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -66,6 +67,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "DeadLetter",
     "Listed",
     "Page",
+    "PendingTimer",
     "Record",
     "RunState",
     # Running workers

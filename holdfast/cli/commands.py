@@ -12,6 +12,7 @@ from holdfast.cli.history import history
 from holdfast.cli.listing import list_
 from holdfast.cli.send import send
 from holdfast.cli.state import state
+from holdfast.cli.timers import timers
 from holdfast.cli.worker import worker
 
 NOTES = """\b
@@ -37,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, send, state, history, list_, dead, doctor):
+for command in (demo, dev, worker, send, state, history, list_, timers, dead, doctor):
     main.add_command(command)

@@ -23,12 +23,14 @@ from holdfast.brokers.memory import (
     MemoryMembership,
     MemoryServer,
 )
+from holdfast.brokers.memory_timers import MemoryTimers
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.runtime.config import Settings
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import (
@@ -44,6 +46,7 @@ from holdfast.runtime.ports import (
     Opened,
     Outbox,
     Suspects,
+    Timers,
 )
 from tests import controls
 from tests.conftest import remove_keys
@@ -129,6 +132,12 @@ class World(ABC):
         """
 
     @abstractmethod
+    def timers(self) -> Timers:
+        """
+        Return timers.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -174,10 +183,13 @@ class MemoryWorld(World):
     def membership(self) -> Membership:
         return MemoryMembership(self.server)
 
+    def timers(self) -> Timers:
+        return MemoryTimers(self.server)
+
     def everything(self) -> Any:
         server = self.server
         with server.changed:
-            return copy.deepcopy((server.instances, server.effects, server.timers))
+            return copy.deepcopy((server.instances, server.effects, server.timers, server.due))
 
     def neighbour(self, namespace: str) -> World:
         return MemoryWorld(namespace)
@@ -247,6 +259,9 @@ class RedisWorld(World):
 
     def membership(self) -> Membership:
         return RedisMembership(self.settings, self.link())
+
+    def timers(self) -> Timers:
+        return RedisTimers(self.settings, self.link())
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

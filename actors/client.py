@@ -19,6 +19,7 @@ from holdfast.actors.dead_letters import DeadLetterDesk
 from holdfast.actors.pools import worker_broker
 from holdfast.actors.reader import Reader
 from holdfast.actors.replies import Replies
+from holdfast.actors.schedules import ScheduleDesk
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import SystemClock, to_ms
 from holdfast.runtime.codec import check_size, encode, encode_envelope
@@ -32,6 +33,7 @@ from holdfast.runtime.outcome import Outcome
 from holdfast.runtime.ports import Page, Publisher
 from holdfast.runtime.record import Record
 from holdfast.runtime.timers import PendingTimer
+from holdfast.runtime.timetable import ScheduleWorkflow
 from holdfast.runtime.workflow import Workflow
 
 S = TypeVar("S")
@@ -313,6 +315,25 @@ class Client:
         definition = self.app.definition_of(workflow)
         own = None if key is None else check_key(key, definition.name)
         return self._ports().timers.pending(workflow=definition.type, key=own, limit=limit)
+
+    @property
+    def schedules(self) -> ScheduleDesk:
+        """The app's schedules: list, pause, resume, trigger, backfill, remove."""
+        return ScheduleDesk(
+            self.app,
+            lambda name: self.state(ScheduleWorkflow, name),
+            self._schedule_names,
+            self.execute,
+        )
+
+    def _schedule_names(self) -> Iterator[str]:
+        cursor = None
+        while True:
+            page = self.instances(ScheduleWorkflow, limit=1_000, cursor=cursor)
+            yield from (listed.key for listed in page.instances)
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     def pending(self) -> int:
         """Return how many commands wait in the queues, as far as the transport can tell."""

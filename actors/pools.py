@@ -12,6 +12,7 @@ from holdfast.actors.commands import CommandLane, CommandPorts
 from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.partitions import Holder, Steward, this_host
 from holdfast.actors.pool import Lane, PoolBroker
+from holdfast.actors.ticks import Ticks
 from holdfast.actors.timers import TimerLane, TimerPorts
 from holdfast.actors.wiring import limits, open_ports, open_transport
 from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
@@ -63,6 +64,13 @@ def _timer_pool(process: Process) -> Pool:
         process.owner,
         process.transport.publisher(),
         TimerPorts(ports.timers, ports.journal, ports.close),
+        Ticks(
+            process.app,
+            ports.journal,
+            SystemClock(),
+            partitions=process.settings.partitions,
+            payload_bytes_max=process.settings.payload_bytes_max,
+        ),
     )
     return Pool([lane], lambda _partition: [lane])
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_when_event_set, wai
 from tenacity.nap import sleep_using_event
 
 from holdfast.actors.commands import RETRY_MAX_S, RETRY_MIN_S
+from holdfast.actors.ticks import Message, Ticks
 from holdfast.runtime import faults
 from holdfast.runtime.clock import monotonic
 from holdfast.runtime.errors import HoldfastError
@@ -64,8 +65,13 @@ class TimerPorts:
 class TimerLane:
     """The lane of the timer pool."""
 
-    def __init__(self, name: str, owner: str, publisher: Publisher, ports: TimerPorts) -> None:
+    def __init__(
+        self, name: str, owner: str, publisher: Publisher, ports: TimerPorts, ticks: Ticks | None = None
+    ) -> None:
         self.name = name
+        self._ticks = ticks
+        #: What is still to be published before anything else.
+        self._beginnings = ticks.beginnings() if ticks is not None else []
         self.counts = TimerCounts()
         self._owner = owner
         self._publisher = publisher
@@ -85,6 +91,7 @@ class TimerLane:
         deadline = monotonic() + timeout_s
         try:
             while not self._stopping.is_set():
+                self._begin()
                 due = self._fire()
                 if due:
                     faults.reach(Point.TIMER_MOVED)
@@ -98,6 +105,14 @@ class TimerLane:
             self._not_busy()
             self._stopping.wait(min(timeout_s, RETRY_MAX_S))
         return None
+
+    def _begin(self) -> None:
+        """Have the schedules made what the code says."""
+        if self._beginnings:
+            sending = [self._publisher.publish(*message) for message in self._beginnings]
+            for future in sending:
+                future.result()
+            self._beginnings = []
 
     def _fire(self) -> list[Due]:
         now = monotonic()
@@ -145,17 +160,18 @@ class TimerLane:
 
     def _run(self, batch: TimerBatch) -> None:
         self._ports.journal.barrier()
-        sending: list[tuple[Due, Future[None]]] = []
+        sending: list[tuple[Due, list[Future[None]]]] = []
         failure: HoldfastError | None = None
         try:
             for one in batch.waiting:
-                sending.append((one, self._publisher.publish(one.partition, one.body)))  # noqa: PERF401 - what was begun counts when the next one fails
+                sending.append((one, [self._publisher.publish(*message) for message in self._messages(one)]))  # noqa: PERF401 - what was begun counts when the next one fails
         except HoldfastError as error:
             failure = error
         confirmed = set()
-        for one, future in sending:
+        for one, futures in sending:
             try:
-                future.result()
+                for future in futures:
+                    future.result()
                 batch.sent.append(one)
                 confirmed.add((one.partition, one.id))
             except HoldfastError as error:
@@ -164,6 +180,9 @@ class TimerLane:
         if failure is not None:
             raise failure
         faults.reach(Point.TIMER_PUBLISHED)
+
+    def _messages(self, one: Due) -> Sequence[Message]:
+        return ((one.partition, one.body),) if self._ticks is None else self._ticks.messages(one)
 
     def settle(self, batch: TimerBatch) -> None:
         """Forget what was sent; when that fails it is sent again, which its command's id makes harmless."""

@@ -51,7 +51,7 @@ class MemoryTimers:
                 server.effects[partition].append(_effect_decoder.decode(timer.envelope))
             else:
                 server.fired += 1
-                due[f"{server.fired}-0"] = (name, at, timer.envelope)
+                due[f"{now_ms}-{server.fired}"] = (name, at, timer.envelope)
         if moving:
             server.changed.notify_all()
         first = self._first[partition] = self._next(partition)

@@ -5,6 +5,7 @@ Everything that users need is here; what is not in `__all__` may change without 
 
 from holdfast.actors.async_client import AsyncClient, connect_async
 from holdfast.actors.client import Client, connect
+from holdfast.actors.schedules import ScheduleDesk, ScheduleLine, ScheduleTick
 from holdfast.actors.supervisor import Supervisor
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Durability, Settings
@@ -34,6 +35,7 @@ from holdfast.runtime.message import Command, Effect, Event
 from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
 from holdfast.runtime.ports import Listed, Page
 from holdfast.runtime.record import Record
+from holdfast.runtime.schedule import CatchUp, Overlap, Schedule
 from holdfast.runtime.timers import PendingTimer
 from holdfast.runtime.workflow import Workflow
 
@@ -50,6 +52,9 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Decision",
     "Reject",
     "Timer",
+    "Schedule",
+    "CatchUp",
+    "Overlap",
     "accept",
     "reject",
     # Sending commands
@@ -68,6 +73,9 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Listed",
     "Page",
     "PendingTimer",
+    "ScheduleDesk",
+    "ScheduleLine",
+    "ScheduleTick",
     "Record",
     "RunState",
     # Running workers

@@ -34,12 +34,17 @@ class Due(NamedTuple):
     """A timer whose time has come, until its command is sent."""
 
     partition: int
-    #: The server's handle.
+    #: The server's handle; it begins with when the timer was moved, in milliseconds by the server's clock, and a dash.
     id: str
     #: The envelope to publish.
     body: bytes
     #: When it was due, in milliseconds since 1970.
     due_ms: int
+
+    @property
+    def moved_ms(self) -> int:
+        """When it was moved, by the server's clock."""
+        return int(self.id.partition("-")[0])
 
 
 @dataclass(frozen=True, slots=True)

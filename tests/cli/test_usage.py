@@ -71,7 +71,7 @@ def test_nothing_at_all_is_answered_with_help() -> None:
         (["list", APP, "--all"], "--all' (see holdfast list --help)"),
         (["dead", "bury"], "No such command 'bury' (see holdfast dead --help)"),
         (["dead", "retry"], "Missing argument 'ID...' (see holdfast dead retry --help)"),
-        (["worker", APP, "--pool", "effect"], "there is no pool 'effect'; there is: command (see"),
+        (["worker", APP, "--pool", "swimming"], "there is no pool 'swimming'; there are: command, "),
         (["worker", APP, "--processes", "0"], "0 is not in the range x>=1 (see"),
         (["demo", "--orders", "some"], "'some' is not a valid integer range (see"),
     ],

@@ -28,6 +28,7 @@ from holdfast.runtime.message import Command, describe
 from holdfast.runtime.outcome import Outcome
 from holdfast.runtime.ports import Page
 from holdfast.runtime.record import Record
+from holdfast.runtime.timers import PendingTimer
 from holdfast.runtime.workflow import Workflow
 
 S = TypeVar("S")
@@ -133,6 +134,16 @@ class AsyncClient:
                 workflow, run_state=run_state, since=since, until=until, limit=limit, cursor=cursor
             )
         )
+
+    async def timers(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str | None = None,
+        key: str | int | None = None,
+        *,
+        limit: int = 100,
+    ) -> list[PendingTimer]:
+        """Return timers that were not sent yet; see `Client.timers`."""
+        return await self._in_thread(lambda: self.client.timers(workflow, key, limit=limit))
 
     async def wait(
         self,

@@ -19,6 +19,7 @@ from holdfast.actors.dead_letters import DeadLetterDesk
 from holdfast.actors.pools import worker_broker
 from holdfast.actors.reader import Reader
 from holdfast.actors.replies import Replies
+from holdfast.actors.schedules import ScheduleDesk
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import SystemClock, to_ms
 from holdfast.runtime.codec import check_size, encode, encode_envelope
@@ -26,11 +27,13 @@ from holdfast.runtime.config import MEMORY_URL, Settings
 from holdfast.runtime.errors import ReplyTimeout, UsageError
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.instance import RunState
-from holdfast.runtime.keys import Ref, partition_of
+from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.message import Command, Envelope, describe
 from holdfast.runtime.outcome import Outcome
 from holdfast.runtime.ports import Page, Publisher
 from holdfast.runtime.record import Record
+from holdfast.runtime.timers import PendingTimer
+from holdfast.runtime.timetable import ScheduleWorkflow
 from holdfast.runtime.workflow import Workflow
 
 S = TypeVar("S")
@@ -291,6 +294,46 @@ class Client:
     def dead_letters(self) -> DeadLetterDesk:
         """What was given up on: list, show, retry, discard."""
         return DeadLetterDesk(self._ports().dead_letters, self._line().publisher, self.settings.partitions)
+
+    def timers(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str | None = None,
+        key: str | int | None = None,
+        *,
+        limit: int = 100,
+    ) -> list[PendingTimer]:
+        """Return timers that were not sent yet, the next one first: all, those of a workflow, or those of an instance.
+
+        Raises:
+            UsageError: The app has no such workflow, the key is refused, or a key is given without a workflow.
+        """
+        if workflow is None:
+            if key is not None:
+                message = "a key names an instance only together with its workflow"
+                raise UsageError(message)
+            return self._ports().timers.pending(limit=limit)
+        definition = self.app.definition_of(workflow)
+        own = None if key is None else check_key(key, definition.name)
+        return self._ports().timers.pending(workflow=definition.type, key=own, limit=limit)
+
+    @property
+    def schedules(self) -> ScheduleDesk:
+        """The app's schedules: list, pause, resume, trigger, backfill, remove."""
+        return ScheduleDesk(
+            self.app,
+            lambda name: self.state(ScheduleWorkflow, name),
+            self._schedule_names,
+            self.execute,
+        )
+
+    def _schedule_names(self) -> Iterator[str]:
+        cursor = None
+        while True:
+            page = self.instances(ScheduleWorkflow, limit=1_000, cursor=cursor)
+            yield from (listed.key for listed in page.instances)
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     def pending(self) -> int:
         """Return how many commands wait in the queues, as far as the transport can tell."""

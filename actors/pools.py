@@ -14,6 +14,8 @@ from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.effects import EffectLane, EffectPorts
 from holdfast.actors.partitions import Holder, Steward, this_host
 from holdfast.actors.pool import Lane, PoolBroker
+from holdfast.actors.ticks import Ticks
+from holdfast.actors.timers import TimerLane, TimerPorts
 from holdfast.actors.wiring import limits, open_ports, open_transport
 from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
 from holdfast.runtime.app import App
@@ -70,8 +72,30 @@ def _effect_pool(process: Process) -> Pool:
     return Pool([lane], lambda _partition: [lane])
 
 
+def _timer_pool(process: Process) -> Pool:
+    ports = open_ports(process.settings)
+    lane = TimerLane(
+        "timer.0",
+        process.owner,
+        process.transport.publisher(),
+        TimerPorts(ports.timers, ports.journal, ports.close),
+        Ticks(
+            process.app,
+            ports.journal,
+            SystemClock(),
+            partitions=process.settings.partitions,
+            payload_bytes_max=process.settings.payload_bytes_max,
+        ),
+    )
+    return Pool([lane], lambda _partition: [lane])
+
+
 #: How each pool is put together.
-BUILDERS: dict[str, Callable[[Process], Pool]] = {"command": _command_pool, "effect": _effect_pool}
+BUILDERS: dict[str, Callable[[Process], Pool]] = {
+    "command": _command_pool,
+    "effect": _effect_pool,
+    "timer": _timer_pool,
+}
 
 #: The pools that exist.
 POOLS = tuple(BUILDERS)

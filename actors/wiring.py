@@ -23,6 +23,7 @@ from holdfast.brokers.memory import (
 )
 from holdfast.brokers.memory_effects import MemoryEffects
 from holdfast.brokers.memory_slots import MemorySlots
+from holdfast.brokers.memory_timers import MemoryTimers
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
@@ -33,6 +34,7 @@ from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_slots import RedisSlots
+from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.effect_queue import EffectQueue, Slots
@@ -44,6 +46,7 @@ from holdfast.runtime.ports import (
     Membership,
     Outbox,
     Suspects,
+    Timers,
     Transport,
 )
 from holdfast.runtime.turn import Limits
@@ -65,6 +68,7 @@ class Ports:
     membership: Membership
     effects: EffectQueue
     slots: Slots
+    timers: Timers
     close: Callable[[], None]
 
 
@@ -119,6 +123,7 @@ def open_ports(settings: Settings) -> Ports:
             membership=MemoryMembership(server),
             effects=MemoryEffects(server),
             slots=MemorySlots(server),
+            timers=MemoryTimers(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -140,6 +145,7 @@ def open_ports(settings: Settings) -> Ports:
         membership=RedisMembership(settings, link),
         effects=RedisEffects(settings, link),
         slots=RedisSlots(settings, link),
+        timers=RedisTimers(settings, link),
         close=link.close,
     )
 

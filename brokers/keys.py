@@ -76,12 +76,19 @@ class Keys:
         return f"{self.tag(partition)}:effects-notes"
 
     def schedule(self, partition: int) -> str:
-        """Sorted set: names of pending timers by due time in milliseconds."""
+        """Sorted set: names of pending timers by due time in milliseconds.
+
+        It is also the name of the channel on which a commit says that a timer became the next one of all.
+        """
         return f"{self.tag(partition)}:schedule"
 
     def timers(self, partition: int) -> str:
         """Hash: by name, what a pending timer will send."""
         return f"{self.tag(partition)}:timers"
+
+    def due(self, partition: int) -> str:
+        """Stream: timers whose time has come and whose commands were not sent yet."""
+        return f"{self.tag(partition)}:due"
 
     def instances(self, partition: int, workflow: str, run_state: RunState | str) -> str:
         """Sorted set: the directory; business keys by time of last change in milliseconds."""

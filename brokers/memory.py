@@ -71,6 +71,9 @@ class MemoryServer:
         self.slots: dict[str, dict[str, int]] = {}
         self.starts: dict[str, list[tuple[int, str]]] = {}
         self.timers: dict[int, dict[str, tuple[int, TimerEntry]]] = {p: {} for p in range(partitions)}
+        #: Timers whose time has come and that were not sent yet: by partition and id, (name, due_ms, envelope).
+        self.due: dict[int, dict[str, tuple[str, int, bytes]]] = {p: {} for p in range(partitions)}
+        self.fired = 0
         #: Every record since somebody reads: (id, instance, seq, entry).
         self.feeds: dict[int, list[tuple[str, Ref, int, bytes]]] = {p: [] for p in range(partitions)}
         self.fed = 0

@@ -30,6 +30,7 @@ class Script(Enum):
     FINISH = "finish"
     PUT_OFF = "put_off"
     ACQUIRE = "acquire"
+    FIRE = "fire"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")

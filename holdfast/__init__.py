@@ -5,6 +5,7 @@ Everything that users need is here; what is not in `__all__` may change without 
 
 from holdfast.actors.async_client import AsyncClient, connect_async
 from holdfast.actors.client import Client, connect
+from holdfast.actors.schedules import ScheduleDesk, ScheduleLine, ScheduleTick
 from holdfast.actors.supervisor import Supervisor
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Durability, Settings
@@ -37,6 +38,8 @@ from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, D
 from holdfast.runtime.ports import Listed, Page
 from holdfast.runtime.record import Record
 from holdfast.runtime.retry import Retry
+from holdfast.runtime.schedule import CatchUp, Overlap, Schedule
+from holdfast.runtime.timers import PendingTimer
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -52,6 +55,9 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Decision",
     "Reject",
     "Timer",
+    "Schedule",
+    "CatchUp",
+    "Overlap",
     "accept",
     "reject",
     # Running effects
@@ -77,6 +83,10 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "DeadLetter",
     "Listed",
     "Page",
+    "PendingTimer",
+    "ScheduleDesk",
+    "ScheduleLine",
+    "ScheduleTick",
     "Record",
     "RunState",
     # Running workers

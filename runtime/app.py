@@ -11,6 +11,8 @@ from holdfast.runtime.errors import UnknownType, UsageError, WorkflowError
 from holdfast.runtime.limit import Limit, Rate
 from holdfast.runtime.message import Command, Effect
 from holdfast.runtime.retry import Retry
+from holdfast.runtime.schedule import Schedule
+from holdfast.runtime.timetable import SCHEDULE_TYPE, ScheduleWorkflow
 from holdfast.runtime.workflow import Workflow
 
 
@@ -21,7 +23,12 @@ class App:
         WorkflowError: A declaration is wrong.
     """
 
-    def __init__(self, *, workflows: Iterable[type[Workflow[Any, Any, Any, Any]]]) -> None:
+    def __init__(
+        self,
+        *,
+        workflows: Iterable[type[Workflow[Any, Any, Any, Any]]],
+        schedules: Iterable[Schedule] = (),
+    ) -> None:
         self._by_type: dict[str, Definition] = {}
         self._by_command: dict[type, Definition] = {}
         self._by_tag: dict[str, list[Definition]] = {}
@@ -30,8 +37,21 @@ class App:
         self._failures: dict[str, dict[type, type[EffectFailed]]] = {}
         for kind in workflows:
             self._add(Definition(kind))
+        if SCHEDULE_TYPE in self._by_type:
+            message = f"the type {SCHEDULE_TYPE!r} is Holdfast's own"
+            raise WorkflowError(message)
         if not self._by_type:
             message = "an app needs at least one workflow: App(workflows=[Order])"
+            raise WorkflowError(message)
+        #: The schedules by name.
+        self.schedules: dict[str, Schedule] = {}
+        for schedule in schedules:
+            self._add_schedule(schedule)
+
+    def _add_schedule(self, schedule: Schedule) -> None:
+        schedule.check()
+        if self.schedules.setdefault(schedule.name, schedule) is not schedule:
+            message = f"two schedules have the name {schedule.name!r}"
             raise WorkflowError(message)
 
     def _add(self, definition: Definition) -> None:
@@ -58,7 +78,7 @@ class App:
         Raises:
             UnknownType: The app has no such workflow.
         """
-        found = self._by_type.get(workflow)
+        found = self._by_type.get(workflow) or _built_in.get(workflow)
         if found is None:
             known = ", ".join(sorted(self._by_type))
             message = f"this process knows no workflow {workflow!r} (it knows: {known})"
@@ -72,7 +92,7 @@ class App:
             UsageError: The app has no such workflow.
         """
         name = workflow if isinstance(workflow, str) else getattr(workflow, "type", None)
-        found = self._by_type.get(name) if isinstance(name, str) else None
+        found = (self._by_type.get(name) or _built_in.get(name)) if isinstance(name, str) else None
         if found is None:
             message = f"{name!r} is no workflow of this app; it has: {', '.join(sorted(self._by_type))}"
             raise UsageError(message)
@@ -84,7 +104,7 @@ class App:
         Raises:
             UsageError: The object is no command of the app.
         """
-        found = self._by_command.get(type(command))
+        found = self._by_command.get(type(command)) or _built_in_for.get(type(command))
         if found is None:
             name = type(command).__name__
             message = f"{name} is no command of this app; add it to a workflow's commands and that workflow to the app"
@@ -171,3 +191,12 @@ class App:
             for kind in definition.effect_classes
             if kind not in self._handlers
         )
+
+
+#: Workflows that every app has, whether it uses them or not: what was asked for by code that has gone still comes.
+_built_in = {SCHEDULE_TYPE: Definition(ScheduleWorkflow)}
+_built_in_for: dict[type, Definition] = {
+    command: definition
+    for definition in _built_in.values()
+    for command in definition.commands.by_tag.values()
+}

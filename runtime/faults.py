@@ -26,6 +26,8 @@ class Point(StrEnum):
     EFFECT_RUN = "effect-run"
     EFFECT_PUBLISHED = "effect-published"
     EFFECT_FINISHED = "effect-finished"
+    TIMER_MOVED = "timer-moved"
+    TIMER_PUBLISHED = "timer-published"
 
 
 _armed: dict[Point, Callable[[], None]] = {}

@@ -16,6 +16,7 @@ from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
+from holdfast.runtime.timers import Timers as Timers  # noqa: PLC0414 - shown here with the other ports
 
 #: The token of a commit that claims no lease: the exact sequence number and head alone protect it.
 NO_LEASE = -1

@@ -16,6 +16,9 @@
 --   {'fenced', token}      the lease is another's; nothing was written
 --   {'conflict', seq}      the log is not where the caller thought; nothing was written
 --
+-- A timer that becomes the next one of its partition, and is due before the timer pool would look again by itself, is
+-- told on the channel of the schedule's name; a word that gets lost costs that pool a moment.
+--
 -- Everything about a commit is checked before the first write of it. Explicit stream ids alone would not do: they
 -- refuse an old id but accept a gap.
 
@@ -83,6 +86,10 @@ for i, commit in ipairs(call.commits) do
     for _, timer in ipairs(commit.timers) do
       local due = timer.due_ms
       if due == 0 then due = now + timer.delay_ms end
+      if due - now < 1000 then
+        local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+        if not first or due < tonumber(first) then redis.pcall('PUBLISH', KEYS[3], timer.name) end
+      end
       redis.call('ZADD', KEYS[3], due, timer.name)
       redis.call('HSET', KEYS[4], timer.name, ARGV[timer.data])
     end

@@ -10,8 +10,10 @@ from holdfast.cli.doctor import doctor
 from holdfast.cli.ending import Commands
 from holdfast.cli.history import history
 from holdfast.cli.listing import list_
+from holdfast.cli.schedules import schedules
 from holdfast.cli.send import send
 from holdfast.cli.state import state
+from holdfast.cli.timers import timers
 from holdfast.cli.worker import worker
 
 NOTES = """\b
@@ -37,5 +39,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, send, state, history, list_, dead, doctor):
+for command in (demo, dev, worker, send, state, history, list_, timers, schedules, dead, doctor):
     main.add_command(command)

@@ -56,8 +56,7 @@ def test_a_worker_works_and_ends_in_good_order(settings: Settings, client: Clien
     everything over and ends with 0.
     """
     with running("worker", APP, "--threads", "1", folder=tmp_path) as worker:
-        worker.await_words("1 process serves the command")
-        worker.await_words("of tests.cli.shop:app; commands over Redis Streams")
+        worker.await_words(" pools of tests.cli.shop:app; commands over Redis Streams")
         client.execute(shop.Post("p-1", 5), timeout=30)
         (killed,) = members(settings)
         os.kill(killed.pid, signal.SIGKILL)
@@ -85,7 +84,7 @@ def test_a_reload_loses_nothing(
     settings = Settings.from_environment()
 
     with running("worker", APP, "--processes", "2", folder=tmp_path) as worker, connect(shop.app) as client:
-        worker.await_words("2 processes serve the command")
+        worker.await_words("2 processes serve the command ")
         client.execute(shop.Post("p-1", 1), timeout=30)
         eventually(lambda: len(members(settings)) == 2, 40)
         before = {member.pid for member in members(settings)}
@@ -116,7 +115,7 @@ def test_servers_that_come_later_are_waited_for(
     with running("worker", APP, folder=tmp_path) as worker:
         worker.await_words("does not answer: Error 111 connecting")
         redis_server.start()
-        worker.await_words("1 process serves the command")
+        worker.await_words("1 process serves the command ")
         worker.signal(signal.SIGTERM)
         said = worker.await_end()
 

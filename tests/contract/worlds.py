@@ -26,6 +26,7 @@ from holdfast.brokers.memory import (
 )
 from holdfast.brokers.memory_effects import MemoryEffects
 from holdfast.brokers.memory_slots import MemorySlots
+from holdfast.brokers.memory_timers import MemoryTimers
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
@@ -34,6 +35,7 @@ from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_slots import RedisSlots
+from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.runtime.config import Settings
 from holdfast.runtime.effect_queue import EffectQueue, Slots
 from holdfast.runtime.keys import Ref
@@ -50,6 +52,7 @@ from holdfast.runtime.ports import (
     Opened,
     Outbox,
     Suspects,
+    Timers,
 )
 from holdfast.runtime.record import EffectEntry
 from tests import controls
@@ -154,6 +157,12 @@ class World(ABC):
         """
 
     @abstractmethod
+    def timers(self) -> Timers:
+        """
+        Return timers.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -218,10 +227,13 @@ class MemoryWorld(World):
             server.changed.notify_all()
         return len(due)
 
+    def timers(self) -> Timers:
+        return MemoryTimers(self.server)
+
     def everything(self) -> Any:
         server = self.server
         with server.changed:
-            return copy.deepcopy((server.instances, server.effects, server.timers))
+            return copy.deepcopy((server.instances, server.effects, server.timers, server.due))
 
     def neighbour(self, namespace: str) -> World:
         return MemoryWorld(namespace)
@@ -300,6 +312,9 @@ class RedisWorld(World):
 
     def fire(self, partition: int) -> int:
         return fire(self.client, self.keys, partition)
+
+    def timers(self) -> Timers:
+        return RedisTimers(self.settings, self.link())
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

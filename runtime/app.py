@@ -8,6 +8,8 @@ from typing import Any
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import UnknownType, UsageError, WorkflowError
 from holdfast.runtime.message import Command
+from holdfast.runtime.projection import Projection
+from holdfast.runtime.projection_definition import ProjectionDefinition
 from holdfast.runtime.workflow import Workflow
 
 
@@ -18,7 +20,12 @@ class App:
         WorkflowError: A declaration is wrong.
     """
 
-    def __init__(self, *, workflows: Iterable[type[Workflow[Any, Any, Any, Any]]]) -> None:
+    def __init__(
+        self,
+        *,
+        workflows: Iterable[type[Workflow[Any, Any, Any, Any]]],
+        projections: Iterable[Projection] = (),
+    ) -> None:
         self._by_type: dict[str, Definition] = {}
         self._by_command: dict[type, Definition] = {}
         self._by_tag: dict[str, list[Definition]] = {}
@@ -26,6 +33,15 @@ class App:
             self._add(Definition(kind))
         if not self._by_type:
             message = "an app needs at least one workflow: App(workflows=[Order])"
+            raise WorkflowError(message)
+        self._projections: dict[str, ProjectionDefinition] = {}
+        for projection in projections:
+            self._add_projection(ProjectionDefinition(projection, self._by_type))
+
+    def _add_projection(self, definition: ProjectionDefinition) -> None:
+        other = self._projections.setdefault(definition.name, definition)
+        if other is not definition:
+            message = f"{other.kind} and {definition.kind} both have the name {definition.name!r}"
             raise WorkflowError(message)
 
     def _add(self, definition: Definition) -> None:
@@ -44,6 +60,25 @@ class App:
     def definitions(self) -> tuple[Definition, ...]:
         """All workflows of the app, as they were compiled."""
         return tuple(self._by_type.values())
+
+    @property
+    def projections(self) -> tuple[ProjectionDefinition, ...]:
+        """All projections of the app, as they were compiled."""
+        return tuple(self._projections.values())
+
+    def projection(self, projection: Projection | type[Projection] | str) -> ProjectionDefinition:
+        """Return a projection by its name, its class or itself.
+
+        Raises:
+            UsageError: The app has no such projection.
+        """
+        name = projection if isinstance(projection, str) else getattr(projection, "name", None)
+        found = self._projections.get(name) if isinstance(name, str) else None
+        if found is None:
+            known = ", ".join(sorted(self._projections)) or "none"
+            message = f"{name!r} is no projection of this app; it has: {known}"
+            raise UsageError(message)
+        return found
 
     def definition(self, workflow: str) -> Definition:
         """Return a workflow by its type.

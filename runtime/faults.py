@@ -21,6 +21,8 @@ class Point(StrEnum):
     ACKED = "acked"
     HANDOVER_DRAINED = "handover-drained"
     INGRESS_REPUBLISHED = "ingress-republished"
+    PROJECTION_WRITTEN = "projection-written"
+    POSITION_STORED = "position-stored"
 
 
 _armed: dict[Point, Callable[[], None]] = {}

@@ -13,6 +13,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.feed import Feed as Feed
+from holdfast.runtime.feed import Parking as Parking
+from holdfast.runtime.feed import ReadModel as ReadModel
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry

@@ -12,13 +12,16 @@ from holdfast.actors.commands import CommandLane, CommandPorts
 from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.partitions import Holder, Steward, this_host
 from holdfast.actors.pool import Lane, PoolBroker
-from holdfast.actors.wiring import limits, open_ports, open_transport
+from holdfast.actors.projections import ProjectionLane, ProjectionPorts
+from holdfast.actors.wiring import limits, open_ports, open_read_model, open_transport
 from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.config import Settings
+from holdfast.runtime.errors import UsageError
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.ports import Member, Transport
+from holdfast.runtime.projection_definition import ProjectionDefinition
 from holdfast.runtime.turn import Turn
 
 
@@ -55,8 +58,16 @@ def _command_pool(process: Process) -> Pool:
     return Pool([*lanes, doorman] if doorman is not None else lanes, holders)
 
 
+def _projection_pool(process: Process) -> Pool:
+    lanes = [_projection_lane(process, definition) for definition in process.app.projections]
+    return Pool(lanes, lambda _partition: lanes)
+
+
 #: How each pool is put together.
-BUILDERS: dict[str, Callable[[Process], Pool]] = {"command": _command_pool}
+BUILDERS: dict[str, Callable[[Process], Pool]] = {
+    "command": _command_pool,
+    "projection": _projection_pool,
+}
 
 #: The pools that exist.
 POOLS = tuple(BUILDERS)
@@ -75,9 +86,14 @@ def worker_broker(app: App, settings: Settings, *, pools: Sequence[str] = POOLS,
         Unavailable: It cannot be reached.
     """
     ports = open_ports(settings)
-    member = Member(new_id().partition(".")[0], tuple(pools), this_host(), os.getpid(), datetime.now(UTC))
-    process = Process(app, settings, open_transport(settings), member.id, lanes)
+    process = Process(app, settings, open_transport(settings), new_id().partition(".")[0], lanes)
     built = {name: BUILDERS[name](process) for name in pools}
+    # A pool without lanes has nothing to do in this app: it serves no partition.
+    built = {name: pool for name, pool in built.items() if pool.lanes}
+    if not built:
+        message = f"the app has nothing for the {' and '.join(pools)} pool to do"
+        raise UsageError(message)
+    member = Member(process.owner, tuple(built), this_host(), os.getpid(), datetime.now(UTC))
     steward = Steward(
         member,
         ports.membership,
@@ -113,6 +129,21 @@ def _command_lane(process: Process, number: int, alone: threading.Lock) -> Comma
         turn,
         lane_ports,
         batch_max=settings.batch_max,
+    )
+
+
+def _projection_lane(process: Process, definition: ProjectionDefinition) -> ProjectionLane:
+    ports = open_ports(process.settings)
+    lane_ports = ProjectionPorts(
+        ports.feed, ports.parking, open_read_model(process.settings, definition), ports.journal, ports.close
+    )
+    return ProjectionLane(
+        definition,
+        process.owner,
+        lane_ports,
+        SystemClock(),
+        partitions=process.settings.partitions,
+        batch_max=process.settings.batch_max,
     )
 
 

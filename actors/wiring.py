@@ -21,26 +21,35 @@ from holdfast.brokers.memory import (
     MemoryServer,
     MemoryTransport,
 )
+from holdfast.brokers.memory_feed import MemoryCheckpoints, MemoryFeed
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
+from holdfast.brokers.redis_feed import RedisFeed
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_read_model import RedisCheckpoints, RedisStore
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
+from holdfast.runtime.errors import UsageError
 from holdfast.runtime.ports import (
     Answers,
     DeadLetters,
     Directory,
+    Feed,
     Journal,
     Membership,
     Outbox,
+    Parking,
+    ReadModel,
     Suspects,
     Transport,
 )
+from holdfast.runtime.projection import CheckpointStore
+from holdfast.runtime.projection_definition import ProjectionDefinition
 from holdfast.runtime.turn import Limits
 
 _memory: dict[str, MemoryServer] = {}
@@ -58,6 +67,8 @@ class Ports:
     dead_letters: DeadLetters
     directory: Directory
     membership: Membership
+    feed: Feed
+    parking: Parking
     close: Callable[[], None]
 
 
@@ -102,6 +113,7 @@ def open_ports(settings: Settings) -> Ports:
         server = memory_server(settings)
         journal = MemoryJournal(server, lease_ms=settings.lease_ms, leases=settings.leases)
         answers = MemoryAnswers(server)
+        memory_feed = MemoryFeed(server)
         return Ports(
             journal=journal,
             outbox=journal,
@@ -110,6 +122,8 @@ def open_ports(settings: Settings) -> Ports:
             dead_letters=MemoryDeadLetters(server),
             directory=MemoryDirectory(server),
             membership=MemoryMembership(server),
+            feed=memory_feed,
+            parking=memory_feed,
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -121,6 +135,7 @@ def open_ports(settings: Settings) -> Ports:
         raise
     redis_journal = RedisJournal(settings, link, barrier)
     redis_answers = RedisAnswers(settings, link)
+    redis_feed = RedisFeed(settings, link)
     return Ports(
         journal=redis_journal,
         outbox=redis_journal,
@@ -129,6 +144,8 @@ def open_ports(settings: Settings) -> Ports:
         dead_letters=RedisDeadLetters(settings, link),
         directory=RedisDirectory(settings, link),
         membership=RedisMembership(settings, link),
+        feed=redis_feed,
+        parking=redis_feed,
         close=link.close,
     )
 
@@ -144,6 +161,32 @@ def open_transport(settings: Settings) -> Transport:
     if settings.transport is TransportKind.RABBITMQ:
         return RabbitTransport(settings)
     return RedisTransport(settings)
+
+
+def open_read_model(settings: Settings, definition: ProjectionDefinition) -> ReadModel:
+    """Return what a projection writes to, with connections of its own; nothing is connected yet.
+
+    Raises:
+        SetupError: A library that the store needs is not installed.
+        UsageError: The store does not go with the settings, or is none.
+    """
+    store: object = definition.projection.store
+    in_memory = settings.transport is TransportKind.MEMORY
+    if isinstance(store, CheckpointStore):
+        if in_memory:
+            return MemoryCheckpoints(memory_server(settings), definition.name)
+        return RedisCheckpoints(settings, definition.name)
+    if isinstance(store, RedisStore) and in_memory and not store.url:
+        message = f"{definition.kind}.store is a RedisStore without a URL, but there is no Redis: everything is in memory"
+        raise UsageError(message)
+    opener = getattr(store, "open", None)
+    if not callable(opener):
+        message = (
+            f"{definition.kind}.store is {store!r}; it must be a SqlStore, RedisStore or CheckpointStore"
+        )
+        raise UsageError(message)
+    model: ReadModel = opener(settings, definition.name)
+    return model
 
 
 def limits(settings: Settings) -> Limits:

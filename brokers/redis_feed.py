@@ -127,9 +127,7 @@ class RedisFeed:
             for ref, seq in wanted:
                 pipe.xrange(self._keys.log(ref), f"({seq}-0", "+", count=limit)
             found = pipe.execute()
-        return [
-            [(int(id_.partition(b"-")[0]), fields[b"r"]) for id_, fields in entries] for entries in found
-        ]
+        return [[(int(id_.partition(b"-")[0]), fields[b"r"]) for id_, fields in entries] for entries in found]
 
     def instances(
         self, partition: int, workflows: Sequence[str], walk: str, limit: int
@@ -143,9 +141,10 @@ class RedisFeed:
         index = stops.index(at) if at in stops else 0
         workflow, _, state = stops[index].partition("/")
         with unavailable(self._link):
-            following, members = self._link.client.zscan(
+            found: Any = self._link.client.zscan(
                 self._keys.instances(partition, workflow, state), cursor=int(cursor or 0), count=limit
             )
+        following, members = found
         refs = [Ref(partition, workflow, key.decode()) for key, _ in members]
         if int(following):
             return refs, f"{stops[index]}:{int(following)}"
@@ -162,7 +161,7 @@ class RedisFeed:
                     owner,
                     str(reader),
                     step.position,
-                    step.count,
+                    step.entries,
                     step.walked,
                     "0" if step.walk is None else "1",
                     step.walk or "",

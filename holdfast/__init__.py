@@ -5,7 +5,10 @@ Everything that users need is here; what is not in `__all__` may change without 
 
 from holdfast.actors.async_client import AsyncClient, connect_async
 from holdfast.actors.client import Client, connect
+from holdfast.actors.projection_desk import ProjectionStatus
 from holdfast.actors.supervisor import Supervisor
+from holdfast.brokers.redis_read_model import RedisStore
+from holdfast.brokers.sql_read_model import SqlStore
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Durability, Settings
 from holdfast.runtime.dead_letter import DeadLetter
@@ -29,11 +32,14 @@ from holdfast.runtime.errors import (
     UsageError,
     WorkflowError,
 )
+from holdfast.runtime.feed import Parked
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.message import Command, Effect, Event
 from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
 from holdfast.runtime.ports import Listed, Page
+from holdfast.runtime.projection import CheckpointStore, Projection, ProjectionContext, on
 from holdfast.runtime.record import Record
+from holdfast.runtime.tries import Tries
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -51,6 +57,16 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Timer",
     "accept",
     "reject",
+    # Building read models
+    "CheckpointStore",
+    "Parked",
+    "Projection",
+    "ProjectionContext",
+    "ProjectionStatus",
+    "RedisStore",
+    "SqlStore",
+    "Tries",
+    "on",
     # Sending commands
     "AsyncClient",
     "Client",

@@ -72,7 +72,7 @@ class Step(NamedTuple):
     partition: int
     #: The last entry that it is done with, and how many there were since the step before.
     position: str
-    count: int
+    entries: int
     #: Where its walk goes on, None when that is done; and how many instances it has walked over in this step.
     walk: str | None = None
     walked: int = 0

@@ -23,7 +23,7 @@ class ProjectionDefinition:
         WorkflowError: The declaration is wrong; the message names the class and what is wrong with it.
     """
 
-    def __init__(self, projection: Projection, workflows: Mapping[str, Definition]) -> None:
+    def __init__(self, projection: Any, workflows: Mapping[str, Definition]) -> None:
         if inspect.isclass(projection) and issubclass(projection, Projection):
             kind = projection.__name__
             message = f"{kind} is a class; give the app an instance: projections=[{kind}()]"
@@ -31,7 +31,7 @@ class ProjectionDefinition:
         if not isinstance(projection, Projection):
             message = f"{projection!r} is no Projection; projections=[...] takes instances of its subclasses"
             raise WorkflowError(message)
-        self.projection = projection
+        self.projection: Projection = projection
         self.kind = type(projection).__qualname__
         name = getattr(projection, "name", None)
         if not isinstance(name, str) or not _NAME_FORM.fullmatch(name):
@@ -63,11 +63,15 @@ class ProjectionDefinition:
             if definition is None or definition.kind is not kind:
                 known = ", ".join(one.name for one in workflows.values())
                 name = getattr(kind, "__name__", repr(kind))
-                message = f"{self.kind}.source names {name}, which is no workflow of this app; it has: {known}"
+                message = (
+                    f"{self.kind}.source names {name}, which is no workflow of this app; it has: {known}"
+                )
                 raise WorkflowError(message)
             found[definition.type] = definition
         if not found:
-            message = f"{self.kind}.source names no workflow; write source = Order, or source = (Order, Shipment)"
+            message = (
+                f"{self.kind}.source names no workflow; write source = Order, or source = (Order, Shipment)"
+            )
             raise WorkflowError(message)
         return found
 
@@ -85,11 +89,13 @@ class ProjectionDefinition:
                     raise WorkflowError(message)
                 other = found.setdefault(event, getattr(self.projection, name))
                 if other.__name__ != name:
-                    message = f"{self.kind}.{other.__name__} and {self.kind}.{name} are both for {event.__name__}"
+                    message = (
+                        f"{self.kind}.{other.__name__} and {self.kind}.{name} are both for {event.__name__}"
+                    )
                     raise WorkflowError(message)
         return found
 
-    def _check_method(self, method: Callable[[Any, Any], Any]) -> None:
+    def _check_method(self, method: Any) -> None:
         name = getattr(method, "__name__", repr(method))
         if not callable(method):
             message = f"{self.kind}.apply is no method; write def apply(self, event, ctx)"

@@ -10,6 +10,7 @@ from holdfast.cli.doctor import doctor
 from holdfast.cli.ending import Commands
 from holdfast.cli.history import history
 from holdfast.cli.listing import list_
+from holdfast.cli.projections import projections
 from holdfast.cli.send import send
 from holdfast.cli.state import state
 from holdfast.cli.worker import worker
@@ -37,5 +38,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, send, state, history, list_, dead, doctor):
+for command in (demo, dev, worker, send, state, history, list_, projections, dead, doctor):
     main.add_command(command)

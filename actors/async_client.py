@@ -119,7 +119,11 @@ class AsyncClient:
         return await self._in_thread(lambda: self.client.history(workflow, key, after=after, limit=limit))
 
     async def wait_for(
-        self, projection: Projection | type[Projection] | str, outcome: Outcome | str, *, timeout: float = 5.0
+        self,
+        projection: Projection | type[Projection] | str,
+        outcome: Outcome | str,
+        *,
+        timeout: float = 5.0,  # noqa: ASYNC109 - as in Client
     ) -> None:
         """Return as soon as a read model has what an outcome says; see `Client.wait_for`. It takes a thread meanwhile."""
         await self._in_thread(lambda: self.client.wait_for(projection, outcome, timeout=timeout))

@@ -73,6 +73,23 @@ BUILDERS: dict[str, Callable[[Process], Pool]] = {
 POOLS = tuple(BUILDERS)
 
 
+#: Pools that not every app has work for.
+NEEDED: dict[str, Callable[[App], bool]] = {"projection": lambda app: bool(app.projections)}
+
+
+def needed(app: App, pools: Sequence[str]) -> tuple[str, ...]:
+    """Return the pools among these that an app has work for.
+
+    Raises:
+        UsageError: It has work for none.
+    """
+    found = tuple(name for name in pools if name not in NEEDED or NEEDED[name](app))
+    if not found:
+        message = f"the app has no work for the {' and '.join(pools)} pool"
+        raise UsageError(message)
+    return found
+
+
 def worker_broker(app: App, settings: Settings, *, pools: Sequence[str] = POOLS, lanes: int) -> PoolBroker:
     """Return the dramatiq broker of a process that serves some pools.
 
@@ -84,15 +101,11 @@ def worker_broker(app: App, settings: Settings, *, pools: Sequence[str] = POOLS,
     Raises:
         SetupError: A server refuses us or cannot give the configured durability, or was set up otherwise.
         Unavailable: It cannot be reached.
+        UsageError: The app has no work for any of the pools.
     """
     ports = open_ports(settings)
     process = Process(app, settings, open_transport(settings), new_id().partition(".")[0], lanes)
-    built = {name: BUILDERS[name](process) for name in pools}
-    # A pool without lanes has nothing to do in this app: it serves no partition.
-    built = {name: pool for name, pool in built.items() if pool.lanes}
-    if not built:
-        message = f"the app has nothing for the {' and '.join(pools)} pool to do"
-        raise UsageError(message)
+    built = {name: BUILDERS[name](process) for name in needed(app, pools)}
     member = Member(process.owner, tuple(built), this_host(), os.getpid(), datetime.now(UTC))
     steward = Steward(
         member,

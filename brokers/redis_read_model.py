@@ -27,8 +27,14 @@ from holdfast.runtime.keys import Ref
 
 log = logging.getLogger(__name__)
 
-#: What a server says that cannot write now, whoever asks.
-_CANNOT_WRITE = ("OOM", "READONLY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "CLUSTERDOWN")
+#: What a server says that cannot write now, whoever asks: as redis-py has a class for it, or as text.
+_CANNOT_WRITE = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ClusterDownError,
+)
+_CANNOT_WRITE_TEXT = ("MASTERDOWN", "MISCONF", "NOREPLICAS")
 #: Keys that one step of a removal takes.
 DROP_STEP = 1_000
 
@@ -146,7 +152,8 @@ class RedisReadModel:
             message = f"another writer was at the read model of {self._projection!r}"
             raise Stale(message) from error
         except redis.exceptions.ResponseError as error:
-            if not str(error).startswith(_CANNOT_WRITE):
+            known = isinstance(error, _CANNOT_WRITE)
+            if not known and not any(word in str(error) for word in _CANNOT_WRITE_TEXT):
                 raise
             with unavailable(self._link):
                 raise

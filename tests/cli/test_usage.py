@@ -20,6 +20,7 @@ READING = [
     ("list", APP),
     ("dead", "list"),
     ("dead", "show", "0.x"),
+    ("projections", "list", APP),
 ]
 WRITING = [
     ("send", APP, "Post", '{"parcel_id":"p-1","grams":1}'),
@@ -40,11 +41,37 @@ def test_help_names_every_command() -> None:
     """
     said = run("--help").out
 
-    for command in ("demo", "dev", "worker", "send", "state", "history", "list", "dead", "doctor"):
+    for command in (
+        "demo",
+        "dev",
+        "worker",
+        "send",
+        "state",
+        "history",
+        "list",
+        "projections",
+        "dead",
+        "doctor",
+    ):
         assert re.search(rf"^  {command} ", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["state", "history", "list", "dead list", "dead show", "doctor", "send"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "state",
+        "history",
+        "list",
+        "dead list",
+        "dead show",
+        "doctor",
+        "send",
+        "projections list",
+        "projections lag",
+        "projections parked",
+        "projections rebuild",
+    ],
+)
 def test_what_json_prints_is_documented(command: str) -> None:
     """
     Whoever parses --json finds the names in --help.
@@ -71,7 +98,7 @@ def test_nothing_at_all_is_answered_with_help() -> None:
         (["list", APP, "--all"], "--all' (see holdfast list --help)"),
         (["dead", "bury"], "No such command 'bury' (see holdfast dead --help)"),
         (["dead", "retry"], "Missing argument 'ID...' (see holdfast dead retry --help)"),
-        (["worker", APP, "--pool", "effect"], "there is no pool 'effect'; there is: command (see"),
+        (["worker", APP, "--pool", "efect"], "there is no pool 'efect'; there are: command"),
         (["worker", APP, "--processes", "0"], "0 is not in the range x>=1 (see"),
         (["demo", "--orders", "some"], "'some' is not a valid integer range (see"),
     ],

@@ -23,9 +23,11 @@ from holdfast.brokers.memory import (
     MemoryMembership,
     MemoryServer,
 )
+from holdfast.brokers.memory_feed import MemoryFeed
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
+from holdfast.brokers.redis_feed import RedisFeed
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
@@ -38,11 +40,13 @@ from holdfast.runtime.ports import (
     Committed,
     DeadLetters,
     Directory,
+    Feed,
     Held,
     Journal,
     Membership,
     Opened,
     Outbox,
+    Parking,
     Suspects,
 )
 from tests import controls
@@ -58,6 +62,10 @@ class Ledger(Journal, Outbox, Protocol):
 
 class Desk(Answers, Suspects, Protocol):
     """The worker's side of answers, and the suspects, which are one object in every adapter."""
+
+
+class FeedAndParking(Feed, Parking, Protocol):
+    """The feed and the parked instances, which are one object in every adapter."""
 
 
 class Mailbox(Protocol):
@@ -129,6 +137,12 @@ class World(ABC):
         """
 
     @abstractmethod
+    def feed(self) -> FeedAndParking:
+        """
+        Return a feed, and what projections parked.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -173,6 +187,9 @@ class MemoryWorld(World):
 
     def membership(self) -> Membership:
         return MemoryMembership(self.server)
+
+    def feed(self) -> FeedAndParking:
+        return MemoryFeed(self.server)
 
     def everything(self) -> Any:
         server = self.server
@@ -247,6 +264,9 @@ class RedisWorld(World):
 
     def membership(self) -> Membership:
         return RedisMembership(self.settings, self.link())
+
+    def feed(self) -> FeedAndParking:
+        return RedisFeed(self.settings, self.link())
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

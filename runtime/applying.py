@@ -182,7 +182,8 @@ class Applier:
             if fresh and fresh[0].seq == turn.seqs[work.ref] + 1:
                 for entry in fresh:
                     turn.record(work, entry.seq, entry.data, f"{entry.ref.partition}/{entry.id}")
-            elif fresh or not work.entries:
+            shown = fresh[-1].seq if fresh else 0
+            if not work.entries or (turn.seqs[work.ref] < shown and not turn.ended(work.ref)):
                 behind.append(work)
         while behind:
             wanted = [(work.ref, turn.seqs[work.ref]) for work in behind]

@@ -138,17 +138,23 @@ class RedisFeed:
         """
         stops = [f"{workflow}/{state}" for workflow in workflows for state in RunState]
         at, _, cursor = walk.partition(":")
-        index = stops.index(at) if at in stops else 0
-        workflow, _, state = stops[index].partition("/")
-        with unavailable(self._link):
-            found: Any = self._link.client.zscan(
-                self._keys.instances(partition, workflow, state), cursor=int(cursor or 0), count=limit
-            )
-        following, members = found
-        refs = [Ref(partition, workflow, key.decode()) for key, _ in members]
-        if int(following):
-            return refs, f"{stops[index]}:{int(following)}"
-        return refs, f"{stops[index + 1]}:0" if index + 1 < len(stops) else None
+        first = stops.index(at) if at in stops else 0
+        for index in range(first, len(stops)):
+            workflow, _, state = stops[index].partition("/")
+            with unavailable(self._link):
+                found: Any = self._link.client.zscan(
+                    self._keys.instances(partition, workflow, state), cursor=int(cursor or 0), count=limit
+                )
+            following, members = found
+            refs = [Ref(partition, workflow, key.decode()) for key, _ in members]
+            if int(following):
+                return refs, f"{stops[index]}:{int(following)}"
+            if refs and index + 1 < len(stops):
+                return refs, f"{stops[index + 1]}:0"
+            if refs:
+                return refs, None
+            cursor = ""
+        return [], None
 
     def acknowledge(self, reader: Reader, steps: Sequence[Step], owner: str) -> list[bool]:
         """Keep how far the reader is; see feed_acknowledge.lua."""

@@ -59,7 +59,8 @@ def _advance(
     new = {one.partition: one for one in feed.behind(Reader(name, now.building))}
     walked = len(new) == partitions and all(one.place.walk is None for one in new.values())
     if not walked or any(one.parked for one in new.values()):
-        return now
+        # Something was parked at the last moment: the live one must not stand still for that.
+        return _change(name, feed, now, replace(now, switching=False)) if now.switching else now
     if not now.switching:
         if sum(one.records for one in new.values()) > near:
             return now

@@ -176,6 +176,7 @@ class Applier:
         """Apply what the feed has, and from the logs what it has not."""
         # What was read is visible, but perhaps not yet durable.
         self._barrier()
+        self._compare(turn, works)
         behind = []
         for work in works:
             fresh = [entry for entry in work.entries if entry.seq > turn.seqs[work.ref]]
@@ -197,6 +198,37 @@ class Applier:
                 if len(records) == RECORDS_PER_READ and not turn.ended(work.ref):
                     following.append(work)
             behind = following
+
+    def _compare(self, turn: _Turn, works: Sequence[Work]) -> None:
+        """See that the log has what the read model has, for instances of which the feed shows something old.
+
+        Most often that was shown again after a crash. But where the log lost its end to a power failure, and the read
+        model did not, new records come under old numbers: to pass over them would be to miss them.
+
+        Raises:
+            EventFailed: The read model is ahead of the log.
+        """
+        doubted = [
+            work
+            for work in works
+            if not work.skip
+            and (
+                (work.entries and work.entries[0].seq <= turn.seqs[work.ref])
+                or (work.parked is not None and work.parked.kind == "ahead")
+            )
+        ]
+        if not doubted:
+            return
+        found = self._feed.records([(work.ref, turn.seqs[work.ref] - 1) for work in doubted], 1)
+        for work, records in zip(doubted, found, strict=True):
+            seq = turn.seqs[work.ref]
+            again = work.parked is not None and work.parked.kind == "ahead"
+            if again or (not records and work.entries[-1].seq < seq):
+                text = (
+                    f"the read model has {seq} records of {work.ref}, more than its log: the log lost the last ones, "
+                    "and what came since has their numbers. Rebuild the projection"
+                )
+                raise EventFailed("ahead", seq + 1, -1, "", HistoryError(text))
 
 
 @dataclass(slots=True)
@@ -279,7 +311,7 @@ class _Turn:
 
 def _left_out(work: Work) -> tuple[int, tuple[int, ...]]:
     """Return which events of which record are left out; -1 for all of them."""
-    if work.parked is None or work.parked.kind == "gone":
+    if work.parked is None or work.parked.kind in ("gone", "ahead"):
         return 0, ()
     here = (work.parked.index,) if work.skip else ()
     return work.parked.seq, (*work.parked.skipped, *here)

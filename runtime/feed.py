@@ -104,6 +104,7 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     traceback: str
     #: handler: it raised. unreadable: this code cannot read the record. gone: the log has no such record any more.
+    #: ahead: the read model has more than the log, which lost its end; a rebuild mends that.
     kind: str
     attempts: int
     at_ms: int

@@ -30,8 +30,8 @@ lag), percent (of the walk over all instances), parked.
 """
 PARKED_JSON = """\b
 --json prints one line per instance: generation, workflow, key, seq, index,
-event, error, traceback, kind (handler, unreadable, gone), attempts, at,
-given_up (whether it waits for a person).
+event, error, traceback, kind (handler, unreadable, gone, ahead), attempts,
+at, given_up (whether it waits for a person).
 """
 REBUILD_JSON = """\b
 --json prints when it is over, or begun with --no-wait: name, generation.

@@ -270,6 +270,26 @@ def test_records_that_are_gone_are_told(bench: Bench) -> None:
     assert [3, 4] == bench.numbers("short")
 
 
+def test_a_log_that_lost_its_end_is_told(bench: Bench) -> None:
+    """
+    New records under the numbers of lost ones are not taken for old ones: the instance is parked until a rebuild.
+    """
+    ref = bench.record("k", 1, 2, 3)
+    bench.apply(bench.work(ref, 1, 2, 3))
+    instance = bench.server.instances[ref]
+    del instance.log[1:]
+    instance.seq, instance.head = 1, "c-1"
+    bench.record("k", 20)
+    parked = bench.parked(bench.work(ref, 2))
+
+    assert (4, "ahead", True) == (parked.seq, parked.kind, parked.given_up)
+    assert "the read model has 3 records of counter/k, more than its log" in parked.error
+    bench.record("k", 30, 40)
+    assert "ahead" == bench.parked(Work(ref, parked=parked)).kind
+    assert [] == bench.apply(Work(ref, parked=parked, skip=True)).parked
+    assert [1, 2, 3, 40] == bench.numbers("k")
+
+
 def test_a_batch_that_fails_as_a_whole_is_halved(bench: Bench) -> None:
     """
     What a batch adds up to may be refused without an event at fault: then it comes in smaller parts.

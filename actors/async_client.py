@@ -27,6 +27,7 @@ from holdfast.runtime.instance import RunState
 from holdfast.runtime.message import Command, describe
 from holdfast.runtime.outcome import Outcome
 from holdfast.runtime.ports import Page
+from holdfast.runtime.projection import Projection
 from holdfast.runtime.record import Record
 from holdfast.runtime.timers import PendingTimer
 from holdfast.runtime.workflow import Workflow
@@ -117,6 +118,16 @@ class AsyncClient:
     ) -> list[Record[E]]:
         """Return an instance's records; see `Client.history`."""
         return await self._in_thread(lambda: self.client.history(workflow, key, after=after, limit=limit))
+
+    async def wait_for(
+        self,
+        projection: Projection | type[Projection] | str,
+        outcome: Outcome | str,
+        *,
+        timeout: float = 5.0,  # noqa: ASYNC109 - as in Client
+    ) -> None:
+        """Return as soon as a read model has what an outcome says; see `Client.wait_for`. It takes a thread meanwhile."""
+        await self._in_thread(lambda: self.client.wait_for(projection, outcome, timeout=timeout))
 
     async def instances(
         self,

@@ -17,6 +17,7 @@ import dramatiq
 from holdfast.actors import wiring
 from holdfast.actors.dead_letters import DeadLetterDesk
 from holdfast.actors.pools import worker_broker
+from holdfast.actors.projection_desk import ProjectionDesk
 from holdfast.actors.reader import Reader
 from holdfast.actors.replies import Replies
 from holdfast.actors.schedules import ScheduleDesk
@@ -31,6 +32,7 @@ from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.message import Command, Envelope, describe
 from holdfast.runtime.outcome import Outcome
 from holdfast.runtime.ports import Page, Publisher
+from holdfast.runtime.projection import Projection
 from holdfast.runtime.record import Record
 from holdfast.runtime.timers import PendingTimer
 from holdfast.runtime.timetable import ScheduleWorkflow
@@ -334,6 +336,31 @@ class Client:
             cursor = page.cursor
             if cursor is None:
                 return
+
+    @property
+    def projections(self) -> ProjectionDesk:
+        """The read models: how far they are, what they parked; rebuild, retry, skip, remove."""
+        ports = self._ports()
+        return ProjectionDesk(self.app, ports.feed, ports.parking, self.settings)
+
+    def wait_for(
+        self, projection: Projection | type[Projection] | str, outcome: Outcome | str, *, timeout: float = 5.0
+    ) -> None:
+        """Return as soon as a read model has what an outcome says, so that one can read what one has written.
+
+        An outcome without a position (a duplicate, or from before the projection was first served) waits for
+        everything that is in the feeds now. A parked instance holds up nobody who waits.
+
+        Args:
+            projection: A projection of the app.
+            outcome: What `execute` returned, or a position: `Accepted.position`.
+            timeout: Seconds to wait.
+
+        Raises:
+            UsageError: The app has no such projection, or the text is no position.
+            ReplyTimeout: It was not that far in time.
+        """
+        self.projections.wait_for(projection, outcome, timeout)
 
     def pending(self) -> int:
         """Return how many commands wait in the queues, as far as the transport can tell."""

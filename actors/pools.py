@@ -14,15 +14,18 @@ from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.effects import EffectLane, EffectPorts
 from holdfast.actors.partitions import Holder, Steward, this_host
 from holdfast.actors.pool import Lane, PoolBroker
+from holdfast.actors.projections import ProjectionLane, ProjectionPorts
 from holdfast.actors.ticks import Ticks
 from holdfast.actors.timers import TimerLane, TimerPorts
-from holdfast.actors.wiring import limits, open_ports, open_transport
+from holdfast.actors.wiring import limits, open_ports, open_read_model, open_transport
 from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.config import Settings
+from holdfast.runtime.errors import UsageError
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.ports import Member, Transport
+from holdfast.runtime.projection_definition import ProjectionDefinition
 from holdfast.runtime.turn import Turn
 
 log = logging.getLogger(__name__)
@@ -90,15 +93,38 @@ def _timer_pool(process: Process) -> Pool:
     return Pool([lane], lambda _partition: [lane])
 
 
+def _projection_pool(process: Process) -> Pool:
+    lanes = [_projection_lane(process, definition) for definition in process.app.projections]
+    return Pool(lanes, lambda _partition: lanes)
+
+
 #: How each pool is put together.
 BUILDERS: dict[str, Callable[[Process], Pool]] = {
     "command": _command_pool,
     "effect": _effect_pool,
     "timer": _timer_pool,
+    "projection": _projection_pool,
 }
 
 #: The pools that exist.
 POOLS = tuple(BUILDERS)
+
+
+#: Pools that not every app has work for.
+NEEDED: dict[str, Callable[[App], bool]] = {"projection": lambda app: bool(app.projections)}
+
+
+def needed(app: App, pools: Sequence[str]) -> tuple[str, ...]:
+    """Return the pools among these that an app has work for.
+
+    Raises:
+        UsageError: It has work for none.
+    """
+    found = tuple(name for name in pools if name not in NEEDED or NEEDED[name](app))
+    if not found:
+        message = f"the app has no work for the {' and '.join(pools)} pool"
+        raise UsageError(message)
+    return found
 
 
 def worker_broker(app: App, settings: Settings, *, pools: Sequence[str] = POOLS, lanes: int) -> PoolBroker:
@@ -112,11 +138,12 @@ def worker_broker(app: App, settings: Settings, *, pools: Sequence[str] = POOLS,
     Raises:
         SetupError: A server refuses us or cannot give the configured durability, or was set up otherwise.
         Unavailable: It cannot be reached.
+        UsageError: The app has no work for any of the pools.
     """
     ports = open_ports(settings)
-    member = Member(new_id().partition(".")[0], tuple(pools), this_host(), os.getpid(), datetime.now(UTC))
-    process = Process(app, settings, open_transport(settings), member.id, lanes)
-    built = {name: BUILDERS[name](process) for name in pools}
+    process = Process(app, settings, open_transport(settings), new_id().partition(".")[0], lanes)
+    built = {name: BUILDERS[name](process) for name in needed(app, pools)}
+    member = Member(process.owner, tuple(built), this_host(), os.getpid(), datetime.now(UTC))
     steward = Steward(
         member,
         ports.membership,
@@ -152,6 +179,21 @@ def _command_lane(process: Process, number: int, alone: threading.Lock) -> Comma
         turn,
         lane_ports,
         batch_max=settings.batch_max,
+    )
+
+
+def _projection_lane(process: Process, definition: ProjectionDefinition) -> ProjectionLane:
+    ports = open_ports(process.settings)
+    lane_ports = ProjectionPorts(
+        ports.feed, ports.parking, open_read_model(process.settings, definition), ports.journal, ports.close
+    )
+    return ProjectionLane(
+        definition,
+        process.owner,
+        lane_ports,
+        SystemClock(),
+        partitions=process.settings.partitions,
+        batch_max=process.settings.batch_max,
     )
 
 

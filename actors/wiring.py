@@ -22,6 +22,7 @@ from holdfast.brokers.memory import (
     MemoryTransport,
 )
 from holdfast.brokers.memory_effects import MemoryEffects
+from holdfast.brokers.memory_feed import MemoryCheckpoints, MemoryFeed
 from holdfast.brokers.memory_slots import MemorySlots
 from holdfast.brokers.memory_timers import MemoryTimers
 from holdfast.brokers.rabbitmq import RabbitTransport
@@ -30,25 +31,33 @@ from holdfast.brokers.redis_answers import RedisAnswers
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_effects import RedisEffects
+from holdfast.brokers.redis_feed import RedisFeed
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_read_model import RedisCheckpoints, RedisStore
 from holdfast.brokers.redis_slots import RedisSlots
 from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.effect_queue import EffectQueue, Slots
+from holdfast.runtime.errors import UsageError
 from holdfast.runtime.ports import (
     Answers,
     DeadLetters,
     Directory,
+    Feed,
     Journal,
     Membership,
     Outbox,
+    Parking,
+    ReadModel,
     Suspects,
     Timers,
     Transport,
 )
+from holdfast.runtime.projection import CheckpointStore
+from holdfast.runtime.projection_definition import ProjectionDefinition
 from holdfast.runtime.turn import Limits
 
 _memory: dict[str, MemoryServer] = {}
@@ -69,6 +78,8 @@ class Ports:
     effects: EffectQueue
     slots: Slots
     timers: Timers
+    feed: Feed
+    parking: Parking
     close: Callable[[], None]
 
 
@@ -113,6 +124,7 @@ def open_ports(settings: Settings) -> Ports:
         server = memory_server(settings)
         journal = MemoryJournal(server, lease_ms=settings.lease_ms, leases=settings.leases)
         answers = MemoryAnswers(server)
+        memory_feed = MemoryFeed(server)
         return Ports(
             journal=journal,
             outbox=journal,
@@ -124,6 +136,8 @@ def open_ports(settings: Settings) -> Ports:
             effects=MemoryEffects(server),
             slots=MemorySlots(server),
             timers=MemoryTimers(server),
+            feed=memory_feed,
+            parking=memory_feed,
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -135,6 +149,7 @@ def open_ports(settings: Settings) -> Ports:
         raise
     redis_journal = RedisJournal(settings, link, barrier)
     redis_answers = RedisAnswers(settings, link)
+    redis_feed = RedisFeed(settings, link)
     return Ports(
         journal=redis_journal,
         outbox=redis_journal,
@@ -146,6 +161,8 @@ def open_ports(settings: Settings) -> Ports:
         effects=RedisEffects(settings, link),
         slots=RedisSlots(settings, link),
         timers=RedisTimers(settings, link),
+        feed=redis_feed,
+        parking=redis_feed,
         close=link.close,
     )
 
@@ -161,6 +178,32 @@ def open_transport(settings: Settings) -> Transport:
     if settings.transport is TransportKind.RABBITMQ:
         return RabbitTransport(settings)
     return RedisTransport(settings)
+
+
+def open_read_model(settings: Settings, definition: ProjectionDefinition) -> ReadModel:
+    """Return what a projection writes to, with connections of its own; nothing is connected yet.
+
+    Raises:
+        SetupError: A library that the store needs is not installed.
+        UsageError: The store does not go with the settings, or is none.
+    """
+    store: object = definition.projection.store
+    in_memory = settings.transport is TransportKind.MEMORY
+    if isinstance(store, CheckpointStore):
+        if in_memory:
+            return MemoryCheckpoints(memory_server(settings), definition.name)
+        return RedisCheckpoints(settings, definition.name)
+    if isinstance(store, RedisStore) and in_memory and not store.url:
+        message = f"{definition.kind}.store is a RedisStore without a URL, but there is no Redis: everything is in memory"
+        raise UsageError(message)
+    opener = getattr(store, "open", None)
+    if not callable(opener):
+        message = (
+            f"{definition.kind}.store is {store!r}; it must be a SqlStore, RedisStore or CheckpointStore"
+        )
+        raise UsageError(message)
+    model: ReadModel = opener(settings, definition.name)
+    return model
 
 
 def limits(settings: Settings) -> Limits:

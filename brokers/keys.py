@@ -122,7 +122,53 @@ class Keys:
         """Stream, one group: the partition's queue when Redis is the transport."""
         return f"{self.tag(partition)}:commands"
 
+    def reading(self, partition: int) -> str:
+        """Hash: by `<reader>/count`, `/walk` and `/walked`, what a reader of the feed has done beside its position."""
+        return f"{self.tag(partition)}:reading"
+
+    def parked(self, partition: int, reader: object) -> str:
+        """Hash: by instance, the event at which a projection parked it."""
+        return f"{self.tag(partition)}:parked:{reader}"
+
+    def parked_orders(self, partition: int, reader: object) -> str:
+        """Hash: by instance, what a person ordered for a parked one: retry or skip."""
+        return f"{self.tag(partition)}:parked-orders:{reader}"
+
+    def applied(self, partition: int, reader: object) -> str:
+        """Hash: by instance, up to which record it is applied, for projections whose store cannot keep that."""
+        return f"{self.tag(partition)}:applied:{reader}"
+
+    # -- one projection
+
+    def model_tag(self, projection: str) -> str:
+        """Return the hash tag of a read model in Redis: all of it is in one slot, so that a batch is one transaction."""
+        return f"{{{self.namespace}.model-{projection}}}"
+
+    def model(self, projection: str, generation: int, name: str) -> str:
+        """Return the key of any type that a projection with a RedisStore writes under this name."""
+        return f"{self.model_tag(projection)}:{generation}:data:{name}"
+
+    def model_applied(self, projection: str, generation: int, partition: int) -> str:
+        """Hash: by instance, up to which record it is applied to a read model in Redis."""
+        return f"{self.model_tag(projection)}:{generation}:applied:{partition}"
+
+    def model_positions(self, projection: str, generation: int) -> str:
+        """Hash: by partition, the position in the feed that was stored with a read model in Redis, for people."""
+        return f"{self.model_tag(projection)}:{generation}:positions"
+
+    def model_live(self, projection: str) -> str:
+        """String: the generation of a read model in Redis that readers are to see."""
+        return f"{self.model_tag(projection)}:live"
+
     # -- the namespace
+
+    def projections(self) -> str:
+        """Hash: by projection, its generations; by `<projection>/orders`, how many orders were given."""
+        return f"{{{self.namespace}}}:projections"
+
+    def progress(self, reader: object) -> str:
+        """Pub/sub channel: the partition in which a reader of the feed came further."""
+        return f"{{{self.namespace}}}:progress:{reader}"
 
     def meta(self) -> str:
         """Hash: what was fixed when the namespace was first used: partitions, incarnation."""
@@ -152,6 +198,10 @@ class Keys:
         """Pub/sub channel: answers for one client."""
         return f"{{{self.namespace}}}:replies:{client}"
 
-    def patterns(self) -> tuple[str, str]:
+    def patterns(self) -> tuple[str, ...]:
         """Return the glob patterns of all keys of the namespace."""
-        return f"{{{self.namespace}.[0-9]*}}:*", f"{{{self.namespace}}}:*"
+        return (
+            f"{{{self.namespace}.[0-9]*}}:*",
+            f"{{{self.namespace}.model-*}}:*",
+            f"{{{self.namespace}}}:*",
+        )

@@ -18,6 +18,7 @@ from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.effect_queue import Note
 from holdfast.runtime.errors import PublishFailed
+from holdfast.runtime.feed import Generations, Parked, Reader
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import (
@@ -53,6 +54,27 @@ class _Instance:
     snapshot: Snapshot | None = None
 
 
+@dataclass
+class ReaderState:
+    """What the server keeps of a reader of a partition's feed, beside its position."""
+
+    walk: str | None = ""
+    walked: int = 0
+
+
+@dataclass
+class _Reading:
+    """What the server keeps for projections, by (partition, reader) where nothing else is said."""
+
+    #: By projection, its generations and how many orders were given.
+    generations: dict[str, Generations] = field(default_factory=dict)
+    orders: dict[str, int] = field(default_factory=dict)
+    readers: dict[tuple[int, Reader], ReaderState] = field(default_factory=dict)
+    parked: dict[tuple[int, Reader], dict[Ref, Parked]] = field(default_factory=dict)
+    orders_given: dict[tuple[int, Reader], dict[Ref, str]] = field(default_factory=dict)
+    applied: dict[tuple[int, Reader], dict[Ref, int]] = field(default_factory=dict)
+
+
 class MemoryServer:
     """The state that all memory ports of one installation share."""
 
@@ -79,6 +101,9 @@ class MemoryServer:
         self.fed = 0
         #: By projection, up to which id it has read.
         self.readers: dict[int, dict[str, str]] = {p: {} for p in range(partitions)}
+        #: The last id that each feed gave, and what else projections need.
+        self.feed_ends: dict[int, str] = {}
+        self.reading = _Reading()
         self.refusals: dict[tuple[int, str], bytes] = {}
         self.suspects: dict[tuple[int, str], int] = {}
         self.mail: dict[str, Future[bytes]] = {}
@@ -185,6 +210,7 @@ class MemoryJournal:
         for seq, entry in enumerate(commit.entries, first):
             self._server.fed += 1
             feed.append((f"{self._server.fed}-0", commit.ref, seq, entry))
+        self._server.feed_ends[partition] = feed[-1][0]
         return feed[-1][0]
 
     def snapshot(self, snapshots: Sequence[tuple[Ref, Snapshot]]) -> None:

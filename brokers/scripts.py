@@ -31,6 +31,16 @@ class Script(Enum):
     PUT_OFF = "put_off"
     ACQUIRE = "acquire"
     FIRE = "fire"
+    FEED_REGISTER = "feed_register"
+    FEED_READ = "feed_read"
+    FEED_ACKNOWLEDGE = "feed_acknowledge"
+    FEED_BEHIND = "feed_behind"
+    FEED_TRIM = "feed_trim"
+    FEED_REMOVE = "feed_remove"
+    PARK = "park"
+    ORDER = "order"
+    GENERATIONS = "generations"
+    APPLIED = "applied"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")

@@ -5,8 +5,11 @@ Everything that users need is here; what is not in `__all__` may change without 
 
 from holdfast.actors.async_client import AsyncClient, connect_async
 from holdfast.actors.client import Client, connect
+from holdfast.actors.projection_desk import ProjectionStatus
 from holdfast.actors.schedules import ScheduleDesk, ScheduleLine, ScheduleTick
 from holdfast.actors.supervisor import Supervisor
+from holdfast.brokers.redis_read_model import RedisStore
+from holdfast.brokers.sql_read_model import SqlStore
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Durability, Settings
 from holdfast.runtime.dead_letter import DeadLetter
@@ -31,15 +34,18 @@ from holdfast.runtime.errors import (
     UsageError,
     WorkflowError,
 )
+from holdfast.runtime.feed import Parked
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.limit import Limit, Rate
 from holdfast.runtime.message import Command, Effect, Event
 from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
 from holdfast.runtime.ports import Listed, Page
+from holdfast.runtime.projection import CheckpointStore, Projection, ProjectionContext, on
 from holdfast.runtime.record import Record
 from holdfast.runtime.retry import Retry
 from holdfast.runtime.schedule import CatchUp, Overlap, Schedule
 from holdfast.runtime.timers import PendingTimer
+from holdfast.runtime.tries import Tries
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -68,6 +74,16 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Permanent",
     "Rate",
     "Retry",
+    # Building read models
+    "CheckpointStore",
+    "Parked",
+    "Projection",
+    "ProjectionContext",
+    "ProjectionStatus",
+    "RedisStore",
+    "SqlStore",
+    "Tries",
+    "on",
     # Sending commands
     "AsyncClient",
     "Client",

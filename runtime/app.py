@@ -10,6 +10,8 @@ from holdfast.runtime.effect import DEFAULT_RETRY, DEFAULT_TIMEOUT_S, EffectFail
 from holdfast.runtime.errors import UnknownType, UsageError, WorkflowError
 from holdfast.runtime.limit import Limit, Rate
 from holdfast.runtime.message import Command, Effect
+from holdfast.runtime.projection import Projection
+from holdfast.runtime.projection_definition import ProjectionDefinition
 from holdfast.runtime.retry import Retry
 from holdfast.runtime.schedule import Schedule
 from holdfast.runtime.timetable import SCHEDULE_TYPE, ScheduleWorkflow
@@ -28,6 +30,7 @@ class App:
         *,
         workflows: Iterable[type[Workflow[Any, Any, Any, Any]]],
         schedules: Iterable[Schedule] = (),
+        projections: Iterable[Projection] = (),
     ) -> None:
         self._by_type: dict[str, Definition] = {}
         self._by_command: dict[type, Definition] = {}
@@ -47,11 +50,20 @@ class App:
         self.schedules: dict[str, Schedule] = {}
         for schedule in schedules:
             self._add_schedule(schedule)
+        self._projections: dict[str, ProjectionDefinition] = {}
+        for projection in projections:
+            self._add_projection(ProjectionDefinition(projection, self._by_type))
 
     def _add_schedule(self, schedule: Schedule) -> None:
         schedule.check()
         if self.schedules.setdefault(schedule.name, schedule) is not schedule:
             message = f"two schedules have the name {schedule.name!r}"
+            raise WorkflowError(message)
+
+    def _add_projection(self, definition: ProjectionDefinition) -> None:
+        other = self._projections.setdefault(definition.name, definition)
+        if other is not definition:
+            message = f"{other.kind} and {definition.kind} both have the name {definition.name!r}"
             raise WorkflowError(message)
 
     def _add(self, definition: Definition) -> None:
@@ -71,6 +83,25 @@ class App:
     def definitions(self) -> tuple[Definition, ...]:
         """All workflows of the app, as they were compiled."""
         return tuple(self._by_type.values())
+
+    @property
+    def projections(self) -> tuple[ProjectionDefinition, ...]:
+        """All projections of the app, as they were compiled."""
+        return tuple(self._projections.values())
+
+    def projection(self, projection: Projection | type[Projection] | str) -> ProjectionDefinition:
+        """Return a projection by its name, its class or itself.
+
+        Raises:
+            UsageError: The app has no such projection.
+        """
+        name = projection if isinstance(projection, str) else getattr(projection, "name", None)
+        found = self._projections.get(name) if isinstance(name, str) else None
+        if found is None:
+            known = ", ".join(sorted(self._projections)) or "none"
+            message = f"{name!r} is no projection of this app; it has: {known}"
+            raise UsageError(message)
+        return found
 
     def definition(self, workflow: str) -> Definition:
         """Return a workflow by its type.

@@ -28,6 +28,8 @@ class Point(StrEnum):
     EFFECT_FINISHED = "effect-finished"
     TIMER_MOVED = "timer-moved"
     TIMER_PUBLISHED = "timer-published"
+    PROJECTION_WRITTEN = "projection-written"
+    POSITION_STORED = "position-stored"
 
 
 _armed: dict[Point, Callable[[], None]] = {}

@@ -13,6 +13,9 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.feed import Feed as Feed  # noqa: PLC0414 - a port like those below
+from holdfast.runtime.feed import Parking as Parking  # noqa: PLC0414 - a port like those below
+from holdfast.runtime.feed import ReadModel as ReadModel  # noqa: PLC0414 - a port like those below
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry

@@ -16,7 +16,14 @@ import pika.exceptions
 import pytest
 import redis
 
-from tests.support.servers import RabbitServer, RedisServer, find_rabbit, find_redis
+from tests.support.servers import (
+    PostgresServer,
+    RabbitServer,
+    RedisServer,
+    find_postgres,
+    find_rabbit,
+    find_redis,
+)
 
 #: Queues that a namespace may have had: the partitions up to the most that any test configures.
 PARTITIONS_MAX = 64
@@ -75,6 +82,19 @@ def amqp_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     need("rabbitmq-server", find_rabbit())
     with RabbitServer(tmp_path_factory.mktemp("rabbit")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """
+    A PostgreSQL that tests share, each with a database of its own. A test that stops it starts it again.
+    """
+    need("postgresql", find_postgres())
+    server = PostgresServer()
+    try:
+        yield server.start()
+    finally:
+        server.close()
 
 
 @pytest.fixture

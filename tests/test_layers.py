@@ -38,6 +38,7 @@ OUTSIDE_WORLD = [
     "select",
     "selectors",
     "socket",
+    "sqlalchemy",
     "sqlite3",
     "ssl",
     "subprocess",

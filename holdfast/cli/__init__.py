@@ -5,6 +5,7 @@ dev       a worker and a server of its own, for the desk
 worker    worker processes on your servers
 send      hand over a command
 state, history, list    read instances
+projections  read models: how far they are, rebuild, parked instances
 dead      what was given up on
 doctor    are the servers as the promises need them?
 """

@@ -10,6 +10,7 @@ from holdfast.cli.doctor import doctor
 from holdfast.cli.ending import Commands
 from holdfast.cli.history import history
 from holdfast.cli.listing import list_
+from holdfast.cli.projections import projections
 from holdfast.cli.schedules import schedules
 from holdfast.cli.send import send
 from holdfast.cli.state import state
@@ -39,5 +40,18 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, send, state, history, list_, timers, schedules, dead, doctor):
+for command in (
+    demo,
+    dev,
+    worker,
+    send,
+    state,
+    history,
+    list_,
+    timers,
+    schedules,
+    projections,
+    dead,
+    doctor,
+):
     main.add_command(command)

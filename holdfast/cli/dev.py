@@ -9,7 +9,7 @@ import click
 
 from holdfast.actors import wiring
 from holdfast.actors.client import connect
-from holdfast.actors.pools import POOLS
+from holdfast.actors.pools import POOLS, needed
 from holdfast.actors.supervisor import Supervisor
 from holdfast.actors.worker import load_app
 from holdfast.brokers.embedded import EmbeddedRedis
@@ -53,7 +53,7 @@ def dev(app_path: str, processes: int, data_dir: Path | None) -> None:
                 note(server.describe())
             knock(settings, signals)
             if not signals.stop.is_set():
-                note(describe(app_path, settings, POOLS, processes))
+                note(describe(app_path, settings, needed(app, POOLS), processes))
                 note("Ctrl-C ends it in good order; start it again and the work goes on")
                 _serve(app_path, settings, server, processes, signals)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from holdfast.actors.pools import POOLS
+from holdfast.actors.pools import POOLS, needed
 from holdfast.actors.supervisor import Supervisor
 from holdfast.actors.worker import load_app
 from holdfast.cli.ending import Failed
@@ -63,7 +63,7 @@ def worker(app_path: str, pools: tuple[str, ...], processes: int, threads: int, 
             "a worker needs servers: set HOLDFAST_REDIS_URL (and HOLDFAST_AMQP_URL for RabbitMQ), "
             "or run `holdfast dev APP`, which brings its own"
         )
-    load_app(app_path)
+    pools = needed(load_app(app_path), pools)
     with logs_shown(), Signals() as signals:
         knock(settings, signals, patience)
         if signals.stop.is_set():

@@ -20,6 +20,7 @@ READING = [
     ("list", APP),
     ("dead", "list"),
     ("dead", "show", "0.x"),
+    ("projections", "list", APP),
 ]
 WRITING = [
     ("send", APP, "Post", '{"parcel_id":"p-1","grams":1}'),
@@ -40,11 +41,37 @@ def test_help_names_every_command() -> None:
     """
     said = run("--help").out
 
-    for command in ("demo", "dev", "worker", "send", "state", "history", "list", "dead", "doctor"):
+    for command in (
+        "demo",
+        "dev",
+        "worker",
+        "send",
+        "state",
+        "history",
+        "list",
+        "projections",
+        "dead",
+        "doctor",
+    ):
         assert re.search(rf"^  {command} ", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["state", "history", "list", "dead list", "dead show", "doctor", "send"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "state",
+        "history",
+        "list",
+        "dead list",
+        "dead show",
+        "doctor",
+        "send",
+        "projections list",
+        "projections lag",
+        "projections parked",
+        "projections rebuild",
+    ],
+)
 def test_what_json_prints_is_documented(command: str) -> None:
     """
     Whoever parses --json finds the names in --help.

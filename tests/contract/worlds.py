@@ -25,12 +25,14 @@ from holdfast.brokers.memory import (
     MemoryServer,
 )
 from holdfast.brokers.memory_effects import MemoryEffects
+from holdfast.brokers.memory_feed import MemoryFeed
 from holdfast.brokers.memory_slots import MemorySlots
 from holdfast.brokers.memory_timers import MemoryTimers
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_effects import RedisEffects
+from holdfast.brokers.redis_feed import RedisFeed
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
@@ -46,11 +48,13 @@ from holdfast.runtime.ports import (
     Committed,
     DeadLetters,
     Directory,
+    Feed,
     Held,
     Journal,
     Membership,
     Opened,
     Outbox,
+    Parking,
     Suspects,
     Timers,
 )
@@ -68,6 +72,10 @@ class Ledger(Journal, Outbox, Protocol):
 
 class Desk(Answers, Suspects, Protocol):
     """The worker's side of answers, and the suspects, which are one object in every adapter."""
+
+
+class FeedAndParking(Feed, Parking, Protocol):
+    """The feed and the parked instances, which are one object in every adapter."""
 
 
 class Mailbox(Protocol):
@@ -163,6 +171,12 @@ class World(ABC):
         """
 
     @abstractmethod
+    def feed(self) -> FeedAndParking:
+        """
+        Return a feed, and what projections parked.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -229,6 +243,9 @@ class MemoryWorld(World):
 
     def timers(self) -> Timers:
         return MemoryTimers(self.server)
+
+    def feed(self) -> FeedAndParking:
+        return MemoryFeed(self.server)
 
     def everything(self) -> Any:
         server = self.server
@@ -315,6 +332,9 @@ class RedisWorld(World):
 
     def timers(self) -> Timers:
         return RedisTimers(self.settings, self.link())
+
+    def feed(self) -> FeedAndParking:
+        return RedisFeed(self.settings, self.link())
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

@@ -7,9 +7,12 @@ the test process is, even if that is killed. A server on a default port is never
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import socket
+import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +22,8 @@ from typing import Self
 
 import pika
 import pika.exceptions
+import psycopg
+import psycopg.sql
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -28,6 +33,7 @@ from holdfast.brokers import keeper
 REDIS_START_SECONDS_MAX = 30.0
 #: A cold Erlang machine on a busy two-core runner takes its time.
 RABBIT_START_SECONDS_MAX = 90.0
+POSTGRES_START_SECONDS_MAX = 30.0
 #: Some times what it takes; a paused node never gets there.
 NAMES_SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.02
@@ -52,6 +58,17 @@ def find_rabbit() -> str | None:
     """
     real = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
     return str(real) if real.exists() else shutil.which("rabbitmq-server", path=SYSTEM_PATH)
+
+
+def find_postgres() -> str | None:
+    """
+    Return the folder of PostgreSQL's server programs, the newest if there are several.
+    """
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return str(found[-1].parent)
+    on_path = shutil.which("initdb", path=SYSTEM_PATH)
+    return str(Path(on_path).parent) if on_path else None
 
 
 def free_ports(count: int) -> list[int]:
@@ -212,6 +229,81 @@ class RedisServer(Server):
                 return bool(client.ping()) and client.info("server")["process_id"] == self.pid
         except (redis.RedisError, OSError):
             return False
+
+
+class PostgresServer(Server):
+    """
+    A PostgreSQL cluster of its own, that trusts whoever connects over loopback and does not care about power loss.
+
+    It refuses to run as root, so root runs it as somebody else, in a folder that this somebody can reach.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Path(tempfile.mkdtemp(prefix="holdfast-postgres-")))
+        (self.port,) = free_ports(1)
+        self.url = f"postgresql+psycopg://holdfast@127.0.0.1:{self.port}/postgres"
+        self._as: list[str] = []
+        if os.getuid() == 0:
+            somebody = pwd.getpwnam("nobody")
+            os.chown(self.folder, somebody.pw_uid, somebody.pw_gid)
+            ids = [f"--reuid={somebody.pw_uid}", f"--regid={somebody.pw_gid}", "--clear-groups"]
+            self._as = ["setpriv", *ids]
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "postgres.log"
+
+    def start(self) -> Self:
+        binaries = find_postgres()
+        assert binaries is not None, "postgresql is not installed"
+        data = self.folder / "data"
+        if not data.exists():
+            command = [f"{binaries}/initdb", "-D", str(data), "-U", "holdfast", "-A", "trust", "--no-sync"]
+            subprocess.run([*self._as, *command, "-E", "UTF8"], check=True, capture_output=True, cwd="/")
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "max_connections": "60",
+        }
+        given = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        self._keep([*self._as, f"{binaries}/postgres", "-D", str(data), *given])
+        self._await(self._serves, POSTGRES_START_SECONDS_MAX)
+        return self
+
+    def stop(self) -> None:
+        """
+        End the server with SIGINT: at SIGTERM it would wait until all clients have gone.
+        """
+        if self.running:
+            os.kill(self.pid, signal.SIGINT)
+        super().stop()
+
+    def close(self) -> None:
+        """
+        Stop, and leave nothing behind.
+        """
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def database(self, name: str) -> str:
+        """
+        Make an empty database, and return its URL.
+        """
+        with psycopg.connect(self._plain(), autocommit=True) as connection:
+            connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+        return f"{self.url.rpartition('/')[0]}/{name}"
+
+    def _plain(self) -> str:
+        return self.url.replace("+psycopg", "")
+
+    def _serves(self) -> bool:
+        try:
+            psycopg.connect(self._plain(), connect_timeout=2).close()
+        except psycopg.Error:
+            return False
+        return True
 
 
 class RabbitServer(Server):

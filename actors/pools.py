@@ -105,7 +105,7 @@ def _command_lane(process: Process, number: int, alone: threading.Lock) -> Comma
         limits=limits(settings),
         alone=alone,
     )
-    lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.close)
+    lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.remains, ports.close)
     return CommandLane(
         f"command.{number}",
         process.owner,

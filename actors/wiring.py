@@ -21,6 +21,7 @@ from holdfast.brokers.memory import (
     MemoryServer,
     MemoryTransport,
 )
+from holdfast.brokers.memory_remains import MemoryRemains
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
@@ -29,6 +30,7 @@ from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_remains import RedisRemains
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.ports import (
@@ -38,6 +40,7 @@ from holdfast.runtime.ports import (
     Journal,
     Membership,
     Outbox,
+    Remains,
     Suspects,
     Transport,
 )
@@ -58,6 +61,7 @@ class Ports:
     dead_letters: DeadLetters
     directory: Directory
     membership: Membership
+    remains: Remains
     close: Callable[[], None]
 
 
@@ -110,6 +114,7 @@ def open_ports(settings: Settings) -> Ports:
             dead_letters=MemoryDeadLetters(server),
             directory=MemoryDirectory(server),
             membership=MemoryMembership(server),
+            remains=MemoryRemains(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -129,6 +134,7 @@ def open_ports(settings: Settings) -> Ports:
         dead_letters=RedisDeadLetters(settings, link),
         directory=RedisDirectory(settings, link),
         membership=RedisMembership(settings, link),
+        remains=RedisRemains(settings, link),
         close=link.close,
     )
 

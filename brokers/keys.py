@@ -30,7 +30,7 @@ class Keys:
     # -- one instance
 
     def actor(self, ref: Ref) -> str:
-        """Hash: seq, head, token, owner, lease_until, run_state, created, updated of one instance."""
+        """Hash: seq, head, token, owner, lease_until, run_state, created, updated, and where there is any: reason, parked, unique."""
         return f"{{{self.namespace}.{ref.partition}}}:actor:{ref.workflow}:{escape(ref.key)}"
 
     def log(self, ref: Ref) -> str:
@@ -40,6 +40,14 @@ class Keys:
     def snap(self, ref: Ref) -> str:
         """Hash: seq and data of the latest snapshot of one instance."""
         return f"{{{self.namespace}.{ref.partition}}}:snap:{ref.workflow}:{escape(ref.key)}"
+
+    def parked(self, ref: Ref) -> str:
+        """Sorted set: ids of the commands that are kept for a paused instance, in order."""
+        return f"{self.tag(ref.partition)}:parked:{ref.workflow}:{escape(ref.key)}"
+
+    def parked_bodies(self, ref: Ref) -> str:
+        """Hash: by command id, the envelope that is kept."""
+        return f"{self.tag(ref.partition)}:parked-bodies:{ref.workflow}:{escape(ref.key)}"
 
     # -- one partition
 

@@ -50,6 +50,12 @@ class _Instance:
     updated_ms: int = 0
     log: list[bytes] = field(default_factory=list)
     snapshot: Snapshot | None = None
+    #: The sequence number before the log's first entry: what was before it was deleted.
+    start: int = 0
+    #: Commands that are kept until it is resumed, in order: (id, envelope).
+    parked: list[tuple[str, bytes]] = field(default_factory=list)
+    reason: str = ""
+    unique: str = ""
 
 
 class MemoryServer:
@@ -120,9 +126,20 @@ class MemoryJournal:
     def _opened(self, ref: Ref, token: int, *, snapshots: bool) -> Opened:
         instance = self._server.instances.get(ref) or _Instance()
         snapshot = instance.snapshot if snapshots else None
-        start = snapshot.seq if snapshot else 0
-        tail = list(enumerate(instance.log[start:], start + 1))
-        return Opened(ref, instance.seq, instance.head, token, instance.run_state, snapshot, tail)
+        start = max(snapshot.seq if snapshot else 0, instance.start)
+        tail = list(enumerate(instance.log[start - instance.start :], start + 1))
+        return Opened(
+            ref,
+            instance.seq,
+            instance.head,
+            token,
+            instance.run_state,
+            snapshot,
+            tail,
+            len(instance.parked),
+            instance.reason,
+            instance.unique,
+        )
 
     def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
         """Check everything of a commit, then write all of it."""
@@ -141,8 +158,14 @@ class MemoryJournal:
             return Conflict(instance.seq)
         if claims and commit.token == 0 and instance.seq:
             return Fenced(instance.token)
-        if not commit.entries:
+        if commit.unique_until_ms and now > commit.unique_until_ms:
+            return Conflict(instance.seq)
+        if commit.empty:
             return Committed(commit.token)
+        parked = self._park(commit, instance)
+        self._server.dead.update({letter.id: letter for letter in commit.dead})
+        if not commit.entries:
+            return Committed(commit.token, parked=parked)
         if instance.seq == 0:
             self._server.instances[commit.ref] = instance
             instance.created_ms = now
@@ -151,6 +174,12 @@ class MemoryJournal:
         instance.run_state = commit.run_state
         instance.updated_ms = now
         instance.log += commit.entries
+        instance.reason = instance.reason if commit.reason is None else commit.reason
+        instance.unique = instance.unique if commit.unique is None else commit.unique
+        if commit.wipe is not None:
+            instance.start, instance.log = instance.seq - 1, instance.log[-1:]
+            instance.snapshot = commit.wipe
+            instance.parked.clear()
         if claims:
             instance.token = max(instance.token, 1)
             instance.owner = owner
@@ -162,7 +191,24 @@ class MemoryJournal:
         for timer in commit.timers:
             due_ms = timer.due_ms or now + timer.delay_ms
             timers[timer.name] = (due_ms, TimerEntry(timer.name, timer.envelope, 0, due_ms))
-        return Committed(instance.token if claims else commit.token, self._feed(commit, instance))
+        token = instance.token if claims else commit.token
+        return Committed(token, self._feed(commit, instance), parked)
+
+    def _park(self, commit: Commit, instance: _Instance) -> int | None:
+        """Keep commands and let others go; return how many there are, where anything changed."""
+        if not (commit.parks or commit.unparks):
+            return None
+        kept = [one for one in instance.parked if one[0] not in commit.unparks]
+        for command_id, body, first in commit.parks:
+            if all(command_id != known for known, _ in kept):
+                kept.insert(0 if first else len(kept), (command_id, body))
+        instance.parked = kept
+        return len(kept)
+
+    def parked(self, refs: Sequence[Ref], limit: int) -> list[list[tuple[str, bytes]]]:
+        """Return the first commands that are kept."""
+        with self._server.changed:
+            return [(self._server.instances.get(ref) or _Instance()).parked[:limit] for ref in refs]
 
     def _feed(self, commit: Commit, instance: _Instance) -> str:
         """Show records to projections, while there are any; return where the last one is."""
@@ -195,12 +241,14 @@ class MemoryJournal:
         """Return a stretch of the log."""
         with self._server.changed:
             instance = self._server.instances.get(ref) or _Instance()
-            return list(enumerate(instance.log[after : after + limit], after + 1))
+            first = max(after, instance.start)
+            log = instance.log[first - instance.start :]
+            return list(enumerate(log[:limit], first + 1))
 
     def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
         """Return single entries."""
-        found = (self.entries(ref, seq - 1, 1) for ref, seq in wanted)
-        return [entries[0][1] if entries else None for entries in found]
+        found = ((seq, self.entries(ref, seq - 1, 1)) for ref, seq in wanted)
+        return [entries[0][1] if entries and entries[0][0] == seq else None for seq, entries in found]
 
     def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
         """Wait for the log to grow."""

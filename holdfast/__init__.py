@@ -12,6 +12,7 @@ from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.decision import Accept, Decision, Reject, Timer, accept, reject
 from holdfast.runtime.errors import (
     Conflicted,
+    DataDeleted,
     DurabilityUnavailable,
     HistoryError,
     HoldfastError,
@@ -31,9 +32,17 @@ from holdfast.runtime.errors import (
 )
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.message import Command, Effect, Event
-from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
+from holdfast.runtime.outcome import (
+    Accepted,
+    AlreadyCompleted,
+    DeadLettered,
+    Duplicate,
+    Outcome,
+    Parked,
+    Rejected,
+)
 from holdfast.runtime.ports import Listed, Page
-from holdfast.runtime.record import Record
+from holdfast.runtime.record import Moved, Record
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -61,10 +70,12 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "DeadLettered",
     "Duplicate",
     "Outcome",
+    "Parked",
     "Rejected",
     # Reading instances
     "DeadLetter",
     "Listed",
+    "Moved",
     "Page",
     "Record",
     "RunState",
@@ -74,6 +85,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Supervisor",
     # Errors
     "Conflicted",
+    "DataDeleted",
     "DurabilityUnavailable",
     "HistoryError",
     "HoldfastError",

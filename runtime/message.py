@@ -50,6 +50,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     cause: str | None = None
     #: The W3C traceparent under which it was sent.
     trace: str | None = None
+    #: Whether it goes before what its paused instance keeps already: it failed, and the others waited for it.
+    first: bool = False
 
 
 def tag_of(kind: type[msgspec.Struct]) -> str:

@@ -35,6 +35,12 @@ class Opened:
     snapshot: Snapshot | None
     #: The log's entries after the snapshot, as stored: (seq, bytes).
     tail: Sequence[tuple[int, bytes]]
+    #: How many commands are kept for it until it is resumed.
+    parked: int = 0
+    #: Why it is in its run state, where somebody said so.
+    reason: str = ""
+    #: The unique key that it holds; empty for none.
+    unique: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,21 @@ class Held:
     remaining_ms: int
 
 
+class Park(NamedTuple):
+    """A command to keep until its instance is resumed."""
+
+    command_id: str
+    #: Its envelope, as it arrived.
+    body: bytes
+    #: Whether it goes before what is kept already.
+    first: bool = False
+
+
 @dataclass(slots=True)
 class Commit:
     """What one instance's decisions ask to be written, all or nothing.
 
-    Without entries it writes nothing and only checks that the view it is based on still holds.
+    Without entries or parked commands it writes nothing and only checks that the view it is based on still holds.
     """
 
     ref: Ref
@@ -68,6 +84,35 @@ class Commit:
     #: Names of timers to cancel; applied before `timers`.
     cancels: list[str] = field(default_factory=list)
     timers: list[TimerEntry] = field(default_factory=list)
+    #: Commands to keep; one that is kept already stays as and where it is.
+    parks: list[Park] = field(default_factory=list)
+    #: Ids of commands that are kept no longer.
+    unparks: list[str] = field(default_factory=list)
+    #: Why the instance will be in its run state; None to leave that as it is.
+    reason: str | None = None
+    #: The unique key that it will hold, empty for none; None to leave that as it is. See `Uniques`.
+    unique: str | None = None
+    #: Until when the claim on that key lasts, by the journal's clock: later the commit is a conflict.
+    unique_until_ms: int = 0
+    #: Delete everything recorded but the last entry, and have this as the snapshot.
+    wipe: Snapshot | None = None
+    #: Dead letters that nothing else would bring back if they were written later.
+    dead: list[DeadLetter] = field(default_factory=list)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it asks for nothing but what every decision may."""
+        return (
+            self.reason is None
+            and self.unique is None
+            and self.wipe is None
+            and not (self.parks or self.unparks or self.dead or self.unique_until_ms)
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether it writes nothing."""
+        return not (self.entries or self.parks or self.unparks or self.dead)
 
 
 class Committed(NamedTuple):
@@ -77,6 +122,8 @@ class Committed(NamedTuple):
     token: int
     #: Where the last record is in the partition's feed; empty while nobody reads that.
     feed_id: str = ""
+    #: How many commands are kept now; None where the commit did not touch them.
+    parked: int | None = None
 
 
 class Conflict(NamedTuple):
@@ -125,6 +172,10 @@ class Journal(Protocol):
         """Return single entries by sequence number; None for one that is not (or no longer) there."""
         ...
 
+    def parked(self, refs: Sequence[Ref], limit: int) -> list[list[tuple[str, bytes]]]:
+        """Return for each instance the first commands that are kept for it, in order: (command id, envelope)."""
+        ...
+
     def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
         """Wait until the log has an entry after this sequence number; return whether it has."""
         ...
@@ -143,6 +194,18 @@ class Outbox(Protocol):
 
     def timers(self, partition: int, limit: int) -> list[tuple[int, TimerEntry]]:
         """Return pending timers by due time: (milliseconds since 1970, timer)."""
+        ...
+
+
+class Remains(Protocol):
+    """Clears away what an instance that is over has left elsewhere; proved by tests/contract/test_remains.py."""
+
+    def withdraw(self, ref: Ref) -> int:
+        """Remove a finished instance's pending timers and the effects in the outbox; return how many there were."""
+        ...
+
+    def scrub(self, ref: Ref) -> int:
+        """Do what `withdraw` does, and forget the dead letters of an instance whose data was deleted."""
         ...
 
 

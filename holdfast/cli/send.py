@@ -16,7 +16,15 @@ from holdfast.cli.naming import command_from, command_named
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import PublishFailed, ReplyTimeout
 from holdfast.runtime.ids import new_id
-from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
+from holdfast.runtime.outcome import (
+    Accepted,
+    AlreadyCompleted,
+    DeadLettered,
+    Duplicate,
+    Outcome,
+    Parked,
+    Rejected,
+)
 
 #: How long an outcome is waited for.
 TIMEOUT_S = 5.0
@@ -110,6 +118,8 @@ def _as_json(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
             facts = {"kind": "completed", "run_state": run_state}
         case DeadLettered(error=error, dead_letter_id=id_):
             facts = {"kind": "dead", "error": error, "dead_letter": id_}
+        case Parked(reason=reason):
+            facts = {"kind": "parked", "reason": reason}
         case _:
             assert_never(outcome)
     return facts | {"duplicate": duplicate}
@@ -129,6 +139,8 @@ def _sentence(outcome: Outcome) -> str:
             return f"not decided: the instance is {run_state}"
         case DeadLettered(error=error, dead_letter_id=id_):
             return f"dead letter {id_}: {error}"
+        case Parked(reason=reason):
+            return "kept until the instance is resumed" + (f"; it is paused: {reason}" if reason else "")
         case _:
             assert_never(outcome)
 

@@ -23,12 +23,14 @@ from holdfast.brokers.memory import (
     MemoryMembership,
     MemoryServer,
 )
+from holdfast.brokers.memory_remains import MemoryRemains
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_remains import RedisRemains
 from holdfast.runtime.config import Settings
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import (
@@ -43,6 +45,7 @@ from holdfast.runtime.ports import (
     Membership,
     Opened,
     Outbox,
+    Remains,
     Suspects,
 )
 from tests import controls
@@ -129,6 +132,12 @@ class World(ABC):
         """
 
     @abstractmethod
+    def remains(self) -> Remains:
+        """
+        Return what clears away after instances.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -173,6 +182,9 @@ class MemoryWorld(World):
 
     def membership(self) -> Membership:
         return MemoryMembership(self.server)
+
+    def remains(self) -> Remains:
+        return MemoryRemains(self.server)
 
     def everything(self) -> Any:
         server = self.server
@@ -247,6 +259,9 @@ class RedisWorld(World):
 
     def membership(self) -> Membership:
         return RedisMembership(self.settings, self.link())
+
+    def remains(self) -> Remains:
+        return RedisRemains(self.settings, self.link())
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 import dramatiq
 
 from holdfast.actors import wiring
-from holdfast.actors.dead_letters import DeadLetterDesk
+from holdfast.actors.dead_letters import DeadLetterDesk, Means
 from holdfast.actors.pools import worker_broker
 from holdfast.actors.reader import Reader
 from holdfast.actors.replies import Replies
@@ -388,8 +388,10 @@ class Client:
 
     @property
     def dead_letters(self) -> DeadLetterDesk:
-        """What was given up on: list, show, retry, discard."""
-        return DeadLetterDesk(self._ports().dead_letters, self._line().publisher, self.settings.partitions)
+        """What was given up on: list, show, retry, edit, discard."""
+        settings = self.settings
+        means = Means(self._line().publisher, settings.partitions, self.app, settings.payload_bytes_max)
+        return DeadLetterDesk(self._ports().dead_letters, means)
 
     def pending(self) -> int:
         """Return how many commands wait in the queues, as far as the transport can tell."""

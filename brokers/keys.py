@@ -63,6 +63,10 @@ class Keys:
         """Stream: the outbox; one entry per effect that nobody has finished."""
         return f"{self.tag(partition)}:effects"
 
+    def begun(self, partition: int) -> str:
+        """Hash: by effect name, `<attempts>|<when the last one was begun>|<who holds it>`."""
+        return f"{self.tag(partition)}:effects-begun"
+
     def schedule(self, partition: int) -> str:
         """Sorted set: names of pending timers by due time in milliseconds."""
         return f"{self.tag(partition)}:schedule"

@@ -15,7 +15,7 @@ from datetime import datetime
 from holdfast.brokers.care import company
 from holdfast.brokers.cursor import decode_cursor, encode_cursor
 from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
-from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.dead_letter import DeadLetter, Wanted
 from holdfast.runtime.errors import PublishFailed
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
@@ -330,6 +330,11 @@ class MemoryDeadLetters:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
+    def _wanted(self, wanted: Wanted) -> list[DeadLetter]:
+        with self._server.changed:
+            found = [letter for letter in self._server.dead.values() if wanted.admits(letter)]
+        return sorted(found, key=lambda letter: (letter.at_ms, letter.id), reverse=True)
+
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters."""
         with self._server.changed:
@@ -341,16 +346,25 @@ class MemoryDeadLetters:
         workflow: str | None = None,
         key: str | None = None,
         kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 100,
     ) -> list[DeadLetter]:
         """Return the newest that match."""
-        with self._server.changed:
-            found = [letter for letter in self._server.dead.values() if matches(letter, workflow, key, kind)]
-        return sorted(found, key=lambda letter: (letter.at_ms, letter.id), reverse=True)[:limit]
+        wanted = Wanted(workflow, key, kind, message_type, to_ms(since) if since else None)
+        return self._wanted(wanted)[:limit]
 
-    def count(self, *, workflow: str | None = None, key: str | None = None, kind: str | None = None) -> int:
+    def count(
+        self,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
+    ) -> int:
         """Return how many match."""
-        return len(self.list(workflow=workflow, key=key, kind=kind, limit=len(self._server.dead)))
+        return len(self._wanted(Wanted(workflow, key, kind, message_type, to_ms(since) if since else None)))
 
     def get(self, id: str) -> DeadLetter | None:  # noqa: A002 - the field's name
         """Return one."""
@@ -361,11 +375,14 @@ class MemoryDeadLetters:
         with self._server.changed:
             return self._server.dead.pop(id, None) is not None
 
-
-def matches(letter: DeadLetter, workflow: str | None, key: str | None, kind: str | None) -> bool:
-    """Return whether a dead letter passes the filters; None lets everything pass."""
-    wanted = ((workflow, letter.workflow), (key, letter.key), (kind, letter.kind))
-    return all(want is None or want == have for want, have in wanted)
+    def revive(self, id: str, entry: EffectEntry) -> bool:  # noqa: A002 - the field's name
+        """Put an effect back."""
+        with self._server.changed:
+            letter = self._server.dead.pop(id, None)
+            if letter is not None:
+                self._server.effects[letter.partition].append(entry)
+                self._server.changed.notify_all()
+            return letter is not None
 
 
 class MemoryDirectory:

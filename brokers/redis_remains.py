@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from holdfast.brokers import scripts
-from holdfast.brokers.keys import Keys
+from holdfast.brokers.keys import Keys, escape
 from holdfast.brokers.redis_link import RedisLink, unavailable
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.config import Settings
@@ -58,7 +58,8 @@ class RedisRemains:
         return sum(int(scripts.run(self._link, [call])[0]) for call in calls)
 
     def _timers(self, ref: Ref) -> Iterator[Sequence[bytes]]:
-        own = tuple(f"{ref.scope}{mark}".encode() for mark in "/:")
+        # Put-off effects wait in the same hash, under names of their own.
+        own = (*(f"{ref.scope}{mark}".encode() for mark in "/:"), put_off_name(ref).encode())
         for found in self._scan(self._keys.timers(ref.partition)):
             yield [name for name in found if name.startswith(own)]
 
@@ -95,3 +96,8 @@ class RedisRemains:
 
 def _is_of(ref: Ref, one: EffectEntry | DeadLetter) -> bool:
     return (one.workflow, one.key) == (ref.workflow, ref.key)
+
+
+def put_off_name(ref: Ref) -> str:
+    """Return what the names of an instance's put-off effects begin with, among those of the timers."""
+    return f"~e:{ref.workflow}/{escape(ref.key)}:"

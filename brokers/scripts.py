@@ -27,6 +27,7 @@ class Script(Enum):
     REFUSE = "refuse"
     READ = "read"
     WITHDRAW = "withdraw"
+    REVIVE = "revive"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")

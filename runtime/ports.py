@@ -250,12 +250,22 @@ class DeadLetters(Protocol):
         workflow: str | None = None,
         key: str | None = None,
         kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 100,
     ) -> list[DeadLetter]:
         """Return dead letters, newest first."""
         ...
 
-    def count(self, *, workflow: str | None = None, key: str | None = None, kind: str | None = None) -> int:
+    def count(
+        self,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
+    ) -> int:
         """Return how many dead letters there are."""
         ...
 
@@ -265,6 +275,13 @@ class DeadLetters(Protocol):
 
     def remove(self, id: str) -> bool:  # noqa: A002 - the field's name
         """Forget a dead letter; return whether it was there."""
+        ...
+
+    def revive(self, id: str, entry: EffectEntry) -> bool:  # noqa: A002 - the field's name
+        """Put an effect back into the outbox, as one that nobody has begun, and forget its dead letter, in one step.
+
+        Return whether the letter was there; without it nothing is put back.
+        """
         ...
 
 

@@ -90,6 +90,8 @@ class EffectEntry(msgspec.Struct, frozen=True, array_like=True):
     payload: bytes
     at_ms: int
     trace: str | None = None
+    #: What happened to it before, where it was a dead letter and was put back: one sentence each.
+    history: tuple[str, ...] = ()
 
 
 class TimerEntry(msgspec.Struct, frozen=True, array_like=True):

@@ -498,6 +498,7 @@ class Turn:
             workflow=envelope.workflow if envelope else "",
             key=envelope.key if envelope else "",
             message_type=type(letter.command).__name__ if letter and letter.command is not None else "",
+            history=envelope.history if envelope else (),
         )
 
 

@@ -70,7 +70,7 @@ def test_nothing_at_all_is_answered_with_help() -> None:
         (["state", APP, "parcel"], "Missing argument 'KEY' (see holdfast state --help)"),
         (["list", APP, "--all"], "--all' (see holdfast list --help)"),
         (["dead", "bury"], "No such command 'bury' (see holdfast dead --help)"),
-        (["dead", "retry"], "Missing argument 'ID...' (see holdfast dead retry --help)"),
+        (["dead", "retry"], "name dead letters, or say --all (see holdfast dead retry --help)"),
         (["worker", APP, "--pool", "effect"], "there is no pool 'effect'; there is: command (see"),
         (["worker", APP, "--processes", "0"], "0 is not in the range x>=1 (see"),
         (["demo", "--orders", "some"], "'some' is not a valid integer range (see"),

@@ -27,7 +27,7 @@ FULL = Envelope(
 GOLDEN = {
     "envelope": (
         FULL,
-        "99a3632d31a56f72646572a36f2d31c4020102cf0000019b76daa800a66d652f632d31a3632d30ad30302d6162632d6465662d3031c2",
+        "9aa3632d31a56f72646572a36f2d31c4020102cf0000019b76daa800a66d652f632d31a3632d30ad30302d6162632d6465662d3031c290",
     ),
     "command": (
         PlaceOrder("o-1", 5),
@@ -47,7 +47,7 @@ GOLDEN = {
     ),
     "effect entry": (
         EffectEntry("c-1:0", "order", "o-1", 1, b"\x05", 7, "t"),
-        "97a5632d313a30a56f72646572a36f2d3101c4010507a174",
+        "98a5632d313a30a56f72646572a36f2d3101c4010507a17490",
     ),
     "timer entry": (
         TimerEntry("order/3/o-1/a", b"\x05", 60_000, 0),

@@ -386,6 +386,14 @@ class Client:
             definition.type, run_state=state, since=since, until=until, limit=limit, cursor=cursor
         )
 
+    def find(self, workflow: type[Workflow[Any, Any, Any, Any]] | str, *, unique: str) -> str | None:
+        """Return the key of the unfinished instance that holds a unique key, or None if none does.
+
+        Raises:
+            UsageError: The app has no such workflow.
+        """
+        return self._ports().uniques.find(self.app.definition_of(workflow).type, unique)
+
     @property
     def dead_letters(self) -> DeadLetterDesk:
         """What was given up on: list, show, retry, edit, discard."""

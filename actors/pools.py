@@ -104,6 +104,7 @@ def _command_lane(process: Process, number: int, alone: threading.Lock) -> Comma
         partitions=settings.partitions,
         limits=limits(settings),
         alone=alone,
+        uniques=ports.uniques,
     )
     lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.remains, ports.close)
     return CommandLane(

@@ -22,6 +22,7 @@ from holdfast.brokers.memory import (
     MemoryTransport,
 )
 from holdfast.brokers.memory_remains import MemoryRemains
+from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
@@ -32,6 +33,7 @@ from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_remains import RedisRemains
 from holdfast.brokers.redis_transport import RedisTransport
+from holdfast.brokers.redis_uniques import RedisUniques
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.ports import (
     Answers,
@@ -45,6 +47,7 @@ from holdfast.runtime.ports import (
     Transport,
 )
 from holdfast.runtime.turn import Limits
+from holdfast.runtime.uniques import Uniques
 
 _memory: dict[str, MemoryServer] = {}
 _memory_lock = threading.Lock()
@@ -62,6 +65,7 @@ class Ports:
     directory: Directory
     membership: Membership
     remains: Remains
+    uniques: Uniques
     close: Callable[[], None]
 
 
@@ -115,6 +119,7 @@ def open_ports(settings: Settings) -> Ports:
             directory=MemoryDirectory(server),
             membership=MemoryMembership(server),
             remains=MemoryRemains(server),
+            uniques=MemoryUniques(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -135,6 +140,7 @@ def open_ports(settings: Settings) -> Ports:
         directory=RedisDirectory(settings, link),
         membership=RedisMembership(settings, link),
         remains=RedisRemains(settings, link),
+        uniques=RedisUniques(settings, link),
         close=link.close,
     )
 

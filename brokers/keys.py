@@ -79,6 +79,10 @@ class Keys:
         """Sorted set: the directory; business keys by time of last change in milliseconds."""
         return f"{self.tag(partition)}:instances:{workflow}:{run_state}"
 
+    def unique(self, partition: int, workflow: str, unique: str) -> str:
+        """Hash: holder, seq and until of a unique key; in the partition that the key itself decides."""
+        return f"{self.tag(partition)}:unique:{workflow}:{escape(unique)}"
+
     def dead(self, partition: int) -> str:
         """Sorted set: ids of dead letters by time in milliseconds."""
         return f"{self.tag(partition)}:dead"

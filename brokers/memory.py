@@ -73,6 +73,8 @@ class MemoryServer:
         self.fed = 0
         #: By projection, up to which id it has read.
         self.readers: dict[int, dict[str, str]] = {p: {} for p in range(partitions)}
+        #: By workflow and unique key: holder, the record that has it, and until when it is only claimed.
+        self.uniques: dict[tuple[str, str], tuple[str, int, int]] = {}
         self.refusals: dict[tuple[int, str], bytes] = {}
         self.suspects: dict[tuple[int, str], int] = {}
         self.mail: dict[str, Future[bytes]] = {}

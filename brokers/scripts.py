@@ -28,6 +28,8 @@ class Script(Enum):
     READ = "read"
     WITHDRAW = "withdraw"
     REVIVE = "revive"
+    CLAIM_UNIQUE = "claim_unique"
+    SETTLE_UNIQUE = "settle_unique"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")

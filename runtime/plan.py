@@ -60,6 +60,10 @@ class Plan:
     #: The unique key that the instance will hold, and all that it would hold on the way there.
     unique: str = ""
     claims: list[str] = field(default_factory=list)
+    #: The unique key that it held before.
+    before: str = ""
+    #: What it was made of.
+    letters: list[Letter] = field(default_factory=list)
     erased: bool = False
 
     @property
@@ -118,6 +122,7 @@ def make_plan(
     )
     plan = Plan(actor, commit, actor.state, actor.run_state, clock_ms(now, actor))
     plan.reason, plan.unique, plan.erased = actor.reason, actor.unique, actor.erased
+    plan.before, plan.letters = actor.unique, letters
     for position, letter in enumerate(letters):
         envelope = letter.envelope
         seen = plan.handled.get(envelope.id) or actor.handled.get(envelope.id)
@@ -339,7 +344,7 @@ def _decide(
     plan.handled[envelope.id] = Handled(seq, plan.at_ms)
     if unique != plan.unique:
         plan.unique = unique
-        if unique and unique not in plan.claims:
+        if unique not in ("", plan.before, *plan.claims):
             plan.claims.append(unique)
     if terminal:
         plan.run_state = commit.run_state = move(plan.run_state, RunState.COMPLETED)

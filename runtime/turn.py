@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
 
 import msgspec
@@ -34,6 +35,7 @@ from holdfast.runtime.outcome import Answer
 from holdfast.runtime.plan import Plan, make_plan
 from holdfast.runtime.ports import Answers, Committed, Delivery, Held, Journal, Opened, Suspects
 from holdfast.runtime.record import Snapshot
+from holdfast.runtime.uniques import Claim, Claimed, Taken, Uniques
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,9 @@ SNAPSHOT_SHARE = 4
 #: Tries against other writers before a mailbox is put off. Each costs two round trips; more than a few means that
 #: somebody else owns the instance and should be left to it.
 COMMIT_ATTEMPTS = 5
+
+#: Rounds of claiming unique keys for one mailbox; each ends with a command of it refused.
+CLAIM_ROUNDS = 5
 
 #: Kept commands that one commit takes when an instance goes on, and how many such commits one turn makes of them:
 #: the other instances of the batch wait for their turn meanwhile.
@@ -116,6 +121,7 @@ class Turn:
         cache: ActorCache | None = None,
         trace: Callable[[], str | None] = lambda: None,
         alone: AbstractContextManager[object] | None = None,
+        uniques: Uniques | None = None,
     ) -> None:
         self._app = app
         self._journal = journal
@@ -132,6 +138,7 @@ class Turn:
         #: Held while a suspect is worked on. One for all turns of a process: they die together, and only the one who
         #: killed them shall be counted.
         self._alone = alone or nullcontext()
+        self._uniques = uniques
         self.cache = cache if cache is not None else ActorCache()
 
     def run(self, deliveries: Sequence[Delivery]) -> TurnResult:
@@ -170,6 +177,8 @@ class Turn:
             result.conflicts += conflicts
             lost += bool(conflicts)
             rounds += 1
+            if not standing and not conflicts:
+                break  # what is left waits for somebody else
         for box in pending.values():
             result.waiting.add(box.ref)
             self._defer(result, box.ref, box.letters)
@@ -270,16 +279,12 @@ class Turn:
         faults.reach(Point.OPENED)
         now, trace = self._clock.now(), self._trace()
         kept = self._kept(pending, [actor for actor in actors if actor.draining])
-        plans = [
-            make_plan(
-                actor,
-                kept[actor.ref] if actor.ref in kept else pending[actor.ref].letters,
-                now,
-                trace,
-                self._limits.payload_bytes_max,
-            )
-            for actor in actors
-        ]
+        plans = []
+        for actor in actors:
+            letters = kept[actor.ref] if actor.ref in kept else pending[actor.ref].letters
+            plans.append(make_plan(actor, letters, now, trace, self._limits.payload_bytes_max))
+        if self._uniques is not None and any(plan.claims for plan in plans):
+            plans = self._claimed(self._uniques, plans, now, trace)
         for plan in plans:
             self._write_with(plan)
         faults.reach(Point.DECIDED)
@@ -294,6 +299,7 @@ class Turn:
                 lost.add(plan.actor.ref)
                 self.cache.drop(plan.actor.ref)
         standing = [plan for plan in plans if plan.actor.ref not in lost]
+        self._settle_uniques(standing)
         for plan in standing:
             ref = plan.actor.ref
             if plan.actor.draining:
@@ -336,6 +342,77 @@ class Turn:
             for letter in letters:
                 letter.stalled, letter.broken = None, letter.broken or letter.stalled
         return letters
+
+    def _claimed(self, uniques: Uniques, plans: list[Plan], now: datetime, trace: str | None) -> list[Plan]:
+        """Claim the unique keys that plans need, and plan again without those that others have.
+
+        A plan that needs a key which another is just about to have is left out, and tried again later.
+        """
+        standing = [plan for plan in plans if not plan.claims]
+        asking = [plan for plan in plans if plan.claims]
+        taken: dict[Ref, dict[str, str]] = {plan.actor.ref: {} for plan in asking}
+        for _ in range(CLAIM_ROUNDS):
+            claims = [
+                (plan, Claim(unique, plan.actor.ref, plan.seq)) for plan in asking for unique in plan.claims
+            ]
+            results = uniques.claim([claim for _, claim in claims])
+            later: set[Ref] = set()
+            refused: set[Ref] = set()
+            for (plan, claim), result in zip(claims, results, strict=True):
+                ref = plan.actor.ref
+                if isinstance(result, Claimed):
+                    until_ms = plan.commit.unique_until_ms
+                    plan.commit.unique_until_ms = min(until_ms or result.until_ms, result.until_ms)
+                elif isinstance(result, Taken):
+                    taken[ref][claim.unique] = result.holder
+                    refused.add(ref)
+                else:
+                    later.add(ref)
+            # Two that need each other's must not wait for each other.
+            let_go = [
+                claim._replace(seq=claim.seq + 1)
+                for (_, claim), result in zip(claims, results, strict=True)
+                if claim.holder in later and isinstance(result, Claimed)
+            ]
+            if let_go:
+                uniques.give_up(let_go)
+            standing += [plan for plan in asking if plan.actor.ref not in later | refused]
+            asking = [
+                make_plan(
+                    plan.actor,
+                    plan.letters,
+                    now,
+                    trace,
+                    self._limits.payload_bytes_max,
+                    taken[plan.actor.ref],
+                )
+                for plan in asking
+                if plan.actor.ref in refused - later
+            ]
+            standing += [plan for plan in asking if not plan.claims]
+            asking = [plan for plan in asking if plan.claims]
+            if not asking:
+                break
+        return standing
+
+    def _settle_uniques(self, plans: list[Plan]) -> None:
+        """Confirm the unique keys that instances have now, and free those that they no longer have."""
+        if self._uniques is None:
+            return
+        have: list[Claim] = []
+        gave_up: list[Claim] = []
+        for plan in plans:
+            if not plan.before and not plan.claims:
+                continue
+            ref, seq = plan.actor.ref, plan.seq
+            if plan.unique in plan.claims:
+                have.append(Claim(plan.unique, ref, seq))
+            gone = {plan.before, *plan.claims} - {"", plan.unique}
+            gave_up.extend(Claim(unique, ref, seq + 1) for unique in gone)
+        if have:
+            self._uniques.confirm(have)
+        if gave_up:
+            self._uniques.give_up(gave_up)
 
     def _write_with(self, plan: Plan) -> None:
         """Write dead letters with the commit where nothing else would bring them back after a crash."""

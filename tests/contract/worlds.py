@@ -24,6 +24,7 @@ from holdfast.brokers.memory import (
     MemoryServer,
 )
 from holdfast.brokers.memory_remains import MemoryRemains
+from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
@@ -31,6 +32,7 @@ from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_remains import RedisRemains
+from holdfast.brokers.redis_uniques import RedisUniques
 from holdfast.runtime.config import Settings
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import (
@@ -48,6 +50,7 @@ from holdfast.runtime.ports import (
     Remains,
     Suspects,
 )
+from holdfast.runtime.uniques import CLAIM_MS, Uniques
 from tests import controls
 from tests.conftest import remove_keys
 
@@ -138,6 +141,12 @@ class World(ABC):
         """
 
     @abstractmethod
+    def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
+        """
+        Return unique keys.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -185,6 +194,9 @@ class MemoryWorld(World):
 
     def remains(self) -> Remains:
         return MemoryRemains(self.server)
+
+    def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
+        return MemoryUniques(self.server, claim_ms=claim_ms)
 
     def everything(self) -> Any:
         server = self.server
@@ -262,6 +274,9 @@ class RedisWorld(World):
 
     def remains(self) -> Remains:
         return RedisRemains(self.settings, self.link())
+
+    def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
+        return RedisUniques(self.settings, self.link(), claim_ms=claim_ms)
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

@@ -3,6 +3,7 @@ Instances are paused, resumed, cancelled and emptied while work goes on and work
 """
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from holdfast.runtime.clock import to_ms
 from holdfast.runtime.keys import partition_of
 from tests.flow.house import PATIENCE_S, House, accounts
 from tests.flow.senders import Senders
-from tests.flow.shop import Balance, NextLedger, Post
+from tests.flow.shop import Balance, Guest, NextLedger, Post, Sit
 from tests.support.processes import eventually
 
 
@@ -151,3 +152,44 @@ def test_a_pause_may_end_by_itself(busy: House) -> None:
     assert [None, "pause", "resume", None] == [
         one.control and one.control.verb for one in client.history(NextLedger, "nap")
     ]
+
+
+def test_a_seat_has_one_guest(home: House) -> None:
+    """
+    Guests in all partitions go from seat to seat at once while workers are killed: at the end no two sit on one, each
+    was told what its log says, and every seat whose guest went home is free again.
+    """
+    guests = [f"g-{number}" for number in range(16)]
+    seats = [f"s-{number}" for number in range(5)]
+
+    def wander(guest: str) -> None:
+        choice = random.Random(guest)
+        for number in range(12):
+            seat = choice.choice([*seats, ""])
+            outcome = home.client.execute(Sit(guest, seat), id=f"{guest}-{number}", timeout=PATIENCE_S)
+            told = outcome.first if isinstance(outcome, Duplicate) else outcome
+            recorded = any(one.command_id == f"{guest}-{number}" for one in home.client.history(Guest, guest))
+            assert recorded == isinstance(told, Accepted), told
+
+    with home.crew(2):
+        with ThreadPoolExecutor(len(guests)) as threads:
+            walks = [threads.submit(wander, guest) for guest in guests]
+            for _ in range(2):
+                before = sum(walk.done() for walk in walks)
+                home.strike_down(home.members()[0])
+                home.await_shared(2)
+                assert before <= sum(walk.done() for walk in walks)
+            for walk in walks:
+                walk.result()
+        where = [seat for guest in guests if (seat := home.client.state(Guest, guest))]
+        assert len(where) == len(set(where)), where
+        assert where == [
+            home.client.state(Guest, holder)
+            for seat in where
+            if (holder := home.client.find(Guest, unique=seat))
+        ]
+        for guest in guests:
+            home.client.execute(Sit(guest, "home"), timeout=PATIENCE_S)
+        assert [None] * len(seats) == [home.client.find(Guest, unique=seat) for seat in seats]
+        late = home.client.execute(Sit("late", seats[0]), timeout=PATIENCE_S)
+        assert isinstance(late, Accepted)

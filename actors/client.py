@@ -31,7 +31,7 @@ from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.message import Command, Envelope, describe
 from holdfast.runtime.outcome import Outcome
-from holdfast.runtime.ports import Page, Publisher
+from holdfast.runtime.ports import Page, Publisher, Size
 from holdfast.runtime.record import Record
 from holdfast.runtime.workflow import Workflow
 
@@ -393,6 +393,10 @@ class Client:
             UsageError: The app has no such workflow.
         """
         return self._ports().uniques.find(self.app.definition_of(workflow).type, unique)
+
+    def sizes(self, *, sample: int = 200) -> list[Size]:
+        """Return how much room the instances of each workflow take, reckoned from a sample, and its largest."""
+        return self._ports().sizes.sizes([one.type for one in self.app.definitions], sample)
 
     @property
     def dead_letters(self) -> DeadLetterDesk:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from holdfast.actors.caretaker import Caretaker
 from holdfast.actors.commands import CommandLane, CommandPorts
 from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.partitions import Holder, Steward, this_host
-from holdfast.actors.pool import Lane, PoolBroker
+from holdfast.actors.pool import Lane, PoolBroker, Service
+from holdfast.actors.reader import Reader
 from holdfast.actors.wiring import limits, open_ports, open_transport
 from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
 from holdfast.runtime.app import App
@@ -88,7 +90,25 @@ def worker_broker(app: App, settings: Settings, *, pools: Sequence[str] = POOLS,
         ttl_ms=settings.member_ttl_ms,
         drain_s=settings.drain_s,
     )
-    return PoolBroker([lane for pool in built.values() for lane in pool.lanes], [steward])
+    services: list[Service] = [steward]
+    if "command" in built:
+        services.append(_caretaker(process, lambda: ("command", DOOR) in steward.serving))
+    return PoolBroker([lane for pool in built.values() for lane in pool.lanes], services)
+
+
+def _caretaker(process: Process, on_duty: Callable[[], bool]) -> Caretaker:
+    ports = open_ports(process.settings)
+    partitions = process.settings.partitions
+    return Caretaker(
+        process.app,
+        partitions,
+        ports.directory,
+        Reader(process.app, partitions, lambda: ports.journal),
+        process.transport.publisher(),
+        SystemClock(),
+        on_duty=on_duty,
+        close=ports.close,
+    )
 
 
 def _command_lane(process: Process, number: int, alone: threading.Lock) -> CommandLane:

@@ -22,6 +22,7 @@ from holdfast.brokers.memory import (
     MemoryTransport,
 )
 from holdfast.brokers.memory_remains import MemoryRemains
+from holdfast.brokers.memory_sizes import MemorySizes
 from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
@@ -32,6 +33,7 @@ from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_remains import RedisRemains
+from holdfast.brokers.redis_sizes import RedisSizes
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.brokers.redis_uniques import RedisUniques
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
@@ -43,6 +45,7 @@ from holdfast.runtime.ports import (
     Membership,
     Outbox,
     Remains,
+    Sizes,
     Suspects,
     Transport,
 )
@@ -66,6 +69,7 @@ class Ports:
     membership: Membership
     remains: Remains
     uniques: Uniques
+    sizes: Sizes
     close: Callable[[], None]
 
 
@@ -120,6 +124,7 @@ def open_ports(settings: Settings) -> Ports:
             membership=MemoryMembership(server),
             remains=MemoryRemains(server),
             uniques=MemoryUniques(server),
+            sizes=MemorySizes(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -141,6 +146,7 @@ def open_ports(settings: Settings) -> Ports:
         membership=RedisMembership(settings, link),
         remains=RedisRemains(settings, link),
         uniques=RedisUniques(settings, link),
+        sizes=RedisSizes(settings, link),
         close=link.close,
     )
 

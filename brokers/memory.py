@@ -231,6 +231,17 @@ class MemoryJournal:
                 if instance and (instance.seq, instance.head) == (snapshot.seq, snapshot.head):
                     instance.snapshot = snapshot
 
+    def trim(self, ref: Ref, upto: int) -> int:
+        """Delete what a snapshot has."""
+        with self._server.changed:
+            instance = self._server.instances.get(ref)
+            if instance is None or instance.snapshot is None or self._server.readers[ref.partition]:
+                return 0
+            count = max(0, min(upto, instance.snapshot.seq) - instance.start)
+            instance.start += count
+            del instance.log[:count]
+            return count
+
     def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
         """Free the leases that are still ours."""
         with self._server.changed:

@@ -43,6 +43,8 @@ from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
 INSTANCES_PER_CALL = 64
 #: Log entries that one call returns for one instance, and that one later read returns.
 ENTRIES_PER_CALL = 1_000
+#: Log entries that one call deletes.
+TRIM_PER_CALL = 5_000
 #: The longest single wait on a log, so that a dead connection is noticed.
 WAIT_STEP_S = 5.0
 
@@ -194,6 +196,11 @@ class RedisJournal:
             for ref, snapshot in snapshots
         ]
         scripts.run(self._link, calls)
+
+    def trim(self, ref: Ref, upto: int) -> int:
+        """Delete what a snapshot has; see trim.lua."""
+        keys = (self._keys.log(ref), self._keys.snap(ref), self._keys.readers(ref.partition))
+        return int(scripts.run(self._link, [Call(Script.TRIM, keys, (upto, TRIM_PER_CALL))])[0])
 
     def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
         """Give up leases; see release.lua."""

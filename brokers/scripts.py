@@ -28,6 +28,7 @@ class Script(Enum):
     READ = "read"
     WITHDRAW = "withdraw"
     REVIVE = "revive"
+    TRIM = "trim"
     CLAIM_UNIQUE = "claim_unique"
     SETTLE_UNIQUE = "settle_unique"
 

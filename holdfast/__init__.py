@@ -6,6 +6,7 @@ Everything that users need is here; what is not in `__all__` may change without 
 from holdfast.actors.async_client import AsyncClient, connect_async
 from holdfast.actors.client import Client, connect
 from holdfast.actors.supervisor import Supervisor
+from holdfast.brokers.folder_archive import FolderArchive
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Durability, Settings
 from holdfast.runtime.dead_letter import DeadLetter
@@ -41,8 +42,9 @@ from holdfast.runtime.outcome import (
     Parked,
     Rejected,
 )
-from holdfast.runtime.ports import Listed, Page
+from holdfast.runtime.ports import Listed, Page, Size
 from holdfast.runtime.record import Moved, Record
+from holdfast.runtime.retention import Archived, Retention
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -60,6 +62,9 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Timer",
     "accept",
     "reject",
+    "Archived",
+    "FolderArchive",
+    "Retention",
     # Sending commands
     "AsyncClient",
     "Client",
@@ -79,6 +84,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Page",
     "Record",
     "RunState",
+    "Size",
     # Running workers
     "Durability",
     "Settings",

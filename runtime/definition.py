@@ -18,6 +18,7 @@ from holdfast.runtime.control import RESERVED, is_reserved
 from holdfast.runtime.errors import WorkflowError
 from holdfast.runtime.keys import check_key
 from holdfast.runtime.message import Command, Effect, Event, Message, tag_of
+from holdfast.runtime.retention import Retention
 from holdfast.runtime.workflow import Workflow
 
 _TYPE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -47,6 +48,14 @@ class Definition:
         version: Any = kind.state_version
         if not isinstance(version, int):
             message = f"{self.name}.state_version is {version!r}; it must be a whole number"
+            raise WorkflowError(message)
+        keep: Any = kind.keep_records
+        if keep is not None and (not isinstance(keep, int) or keep < 0):
+            message = f"{self.name}.keep_records is {keep!r}; it must be a number of records, or None for all"
+            raise WorkflowError(message)
+        retention: Any = kind.retention
+        if not isinstance(retention, Retention):
+            message = f"{self.name}.retention is {retention!r}; it must be a Retention(...)"
             raise WorkflowError(message)
         _check_upcasters(self.name, kind, (*command_classes, *event_classes, *effect_classes))
 

@@ -160,6 +160,13 @@ class Journal(Protocol):
         """Keep each snapshot that is newer than the kept one and still at the log's head."""
         ...
 
+    def trim(self, ref: Ref, upto: int) -> int:
+        """Delete a log's entries up to a sequence number, as far as a snapshot has them and nobody reads the feed.
+
+        Return how many those were.
+        """
+        ...
+
     def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
         """Give up the leases that are still held with these tokens."""
         ...
@@ -321,6 +328,26 @@ class Directory(Protocol):
 
     def count(self, workflow: str, run_state: RunState) -> int:
         """Return how many instances are in a run state."""
+        ...
+
+
+class Size(NamedTuple):
+    """How much room the instances of a workflow take, as far as a sample tells."""
+
+    workflow: str
+    instances: int
+    #: Of all of them, reckoned from the sample.
+    bytes: int
+    sampled: int
+    #: The largest of the sample: (key, bytes).
+    largest: list[tuple[str, int]]
+
+
+class Sizes(Protocol):
+    """Measures what instances take; proved by tests/contract/test_sizes.py."""
+
+    def sizes(self, workflows: Sequence[str], sample: int) -> list[Size]:
+        """Measure up to `sample` instances of each workflow, picked by chance."""
         ...
 
 

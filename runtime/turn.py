@@ -522,6 +522,10 @@ class Turn:
         if due:
             self._journal.snapshot(due)
             faults.reach(Point.SNAPSHOT)
+            for ref, snapshot in due:
+                keep = self._app.definition(ref.workflow).kind.keep_records
+                if keep is not None and snapshot.seq > keep:
+                    self._journal.trim(ref, snapshot.seq - keep)
 
     def _reply(
         self, result: TurnResult, ref: Ref, letter: Letter, answer: Answer, *, duplicate: bool = False

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 from holdfast.runtime.decision import Decision
+from holdfast.runtime.retention import Retention
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -36,6 +37,11 @@ class Workflow(ABC, Generic[S, C, E, F]):
     upcasters: ClassVar[Mapping[str, Upcaster]] = {}
     #: Whether an instance pauses when a command of it becomes a dead letter, so that later ones wait behind that.
     pause_on_dead_letter: ClassVar[bool] = False
+    #: How long the data of finished instances is kept.
+    retention: ClassVar[Retention] = Retention()
+    #: How many records behind a snapshot are kept of a long log; None for all. `history` and `state(at=...)` reach no
+    #: further back, and a new `state_version` needs an instance's whole log.
+    keep_records: ClassVar[int | None] = None
 
     @abstractmethod
     def initial(self) -> S:

@@ -24,6 +24,7 @@ from holdfast.brokers.memory import (
     MemoryServer,
 )
 from holdfast.brokers.memory_remains import MemoryRemains
+from holdfast.brokers.memory_sizes import MemorySizes
 from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
@@ -32,6 +33,7 @@ from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_remains import RedisRemains
+from holdfast.brokers.redis_sizes import RedisSizes
 from holdfast.brokers.redis_uniques import RedisUniques
 from holdfast.runtime.config import Settings
 from holdfast.runtime.keys import Ref
@@ -48,6 +50,7 @@ from holdfast.runtime.ports import (
     Opened,
     Outbox,
     Remains,
+    Sizes,
     Suspects,
 )
 from holdfast.runtime.uniques import CLAIM_MS, Uniques
@@ -147,6 +150,12 @@ class World(ABC):
         """
 
     @abstractmethod
+    def sizes(self) -> Sizes:
+        """
+        Return what measures instances.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -194,6 +203,9 @@ class MemoryWorld(World):
 
     def remains(self) -> Remains:
         return MemoryRemains(self.server)
+
+    def sizes(self) -> Sizes:
+        return MemorySizes(self.server)
 
     def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
         return MemoryUniques(self.server, claim_ms=claim_ms)
@@ -274,6 +286,9 @@ class RedisWorld(World):
 
     def remains(self) -> Remains:
         return RedisRemains(self.settings, self.link())
+
+    def sizes(self) -> Sizes:
+        return RedisSizes(self.settings, self.link())
 
     def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
         return RedisUniques(self.settings, self.link(), claim_ms=claim_ms)

@@ -4,18 +4,20 @@ Instances are paused, resumed, cancelled and emptied while work goes on and work
 
 import random
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from holdfast import Accepted, AlreadyCompleted, DataDeleted, Duplicate, Parked, Rejected, RunState
 from holdfast.actors import wiring
-from holdfast.runtime.clock import to_ms
+from holdfast.actors.caretaker import Caretaker
+from holdfast.actors.reader import Reader
+from holdfast.runtime.clock import ManualClock, to_ms
 from holdfast.runtime.keys import partition_of
 from tests.flow.house import PATIENCE_S, House, accounts
 from tests.flow.senders import Senders
-from tests.flow.shop import Balance, Guest, NextLedger, Post, Sit
+from tests.flow.shop import Balance, Close, Guest, NextLedger, Post, Sit
 from tests.support.processes import eventually
 
 
@@ -28,7 +30,7 @@ def test_pausing_under_load_loses_and_reorders_nothing(home: House) -> None:
     choice = random.Random("pauses")
     with home.crew(2):
         with Senders(home.client, keys, per_key=home.per_key) as senders:
-            for round_ in range(5):
+            for round_ in range(4):
                 home.await_progress(30)
                 chosen = choice.sample(keys, 6)
                 for number, key in enumerate(chosen):
@@ -37,7 +39,7 @@ def test_pausing_under_load_loses_and_reorders_nothing(home: House) -> None:
                 home.strike_down(home.members()[0])
                 for number, key in enumerate(chosen):
                     move(home, "resume", key, f"resume-{round_}-{number}")
-        home.check(senders, at_least=200)
+        home.check(senders, at_least=150)
     assert [0] * len(keys) == [home.parked(key) for key in keys]
     for key in keys:
         nothing_while_paused(home, key)
@@ -193,3 +195,34 @@ def test_a_seat_has_one_guest(home: House) -> None:
         assert [None] * len(seats) == [home.client.find(Guest, unique=seat) for seat in seats]
         late = home.client.execute(Sit("late", seats[0]), timeout=PATIENCE_S)
         assert isinstance(late, Accepted)
+
+
+def test_finished_instances_go_when_their_time_has_come(busy: House) -> None:
+    """
+    A month and a day after its end the data of an instance is deleted; that of one that goes on is not.
+    """
+    client, settings = busy.client, busy.settings
+    client.execute(Post("gone", "s", 1), timeout=20)
+    client.execute(Close("gone", "s", 2), timeout=20)
+    client.execute(Post("stays", "s", 1), timeout=20)
+    clock = ManualClock(datetime.now(UTC) + timedelta(days=31))
+    ports, transport = wiring.open_ports(settings), wiring.open_transport(settings)
+    reader = Reader(client.app, settings.partitions, lambda: ports.journal)
+    caretaker = Caretaker(
+        client.app,
+        settings.partitions,
+        ports.directory,
+        reader,
+        transport.publisher(),
+        clock,
+        close=ports.close,
+    )
+    try:
+        assert caretaker.step() >= 1
+        eventually(lambda: "gone" in keys_in(busy, RunState.DATA_DELETED), PATIENCE_S)
+    finally:
+        caretaker.stop()
+    (record,) = client.history(NextLedger, "gone")
+    assert record.control is not None
+    assert "kept long enough" == record.control.reason
+    assert Balance(1) == client.state(NextLedger, "stays")

@@ -6,6 +6,8 @@ worker    worker processes on your servers
 send      hand over a command
 state, history, list    read instances
 dead      what was given up on
+pause, resume, cancel, delete-data    what a person does to a run
+sizes     what takes room
 doctor    are the servers as the promises need them?
 """
 

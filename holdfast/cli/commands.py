@@ -10,7 +10,9 @@ from holdfast.cli.doctor import doctor
 from holdfast.cli.ending import Commands
 from holdfast.cli.history import history
 from holdfast.cli.listing import list_
+from holdfast.cli.runs import cancel, delete_data, pause, resume
 from holdfast.cli.send import send
+from holdfast.cli.sizes import sizes
 from holdfast.cli.state import state
 from holdfast.cli.worker import worker
 
@@ -39,3 +41,5 @@ def main() -> None:
 
 for command in (demo, dev, worker, send, state, history, list_, dead, doctor):
     main.add_command(command)
+for run_command in (pause, resume, cancel, delete_data, sizes):
+    main.add_command(run_command)

@@ -37,6 +37,7 @@ time). An outcome has `kind`, `duplicate`, and
   rejected:  reason, details
   completed: run_state
   dead:      error, dead_letter
+  parked:    reason
 """
 
 
@@ -98,18 +99,19 @@ def send(
 
 def _print(command_id: str, outcome: Outcome | None, as_json: bool) -> None:
     if as_json:
-        output.emit({"id": command_id, "outcome": _as_json(outcome) if outcome is not None else None})
+        output.emit({"id": command_id, "outcome": as_json_outcome(outcome) if outcome is not None else None})
         return
     paper = output.paper()
     paper.print(output.text(command_id), soft_wrap=True)
     if outcome is not None:
-        paper.print(output.text(_sentence(outcome)), soft_wrap=True)
+        paper.print(output.text(sentence_of_outcome(outcome)), soft_wrap=True)
 
 
-def _as_json(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
+def as_json_outcome(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
+    """Return an outcome as plain values."""
     match outcome:
         case Duplicate(first=first):
-            return _as_json(first, duplicate=True)
+            return as_json_outcome(first, duplicate=True)
         case Accepted(seq=seq, events=events):
             facts = {"kind": "accepted", "seq": seq, "events": [output.plain(event) for event in events]}
         case Rejected(reason=reason, details=details):
@@ -125,12 +127,14 @@ def _as_json(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
     return facts | {"duplicate": duplicate}
 
 
-def _sentence(outcome: Outcome) -> str:
+def sentence_of_outcome(outcome: Outcome) -> str:
+    """Return an outcome as a person reads it."""
     match outcome:
         case Duplicate(first=first):
-            return f"duplicate: {_sentence(first)} the first time"
+            return f"duplicate: {sentence_of_outcome(first)} the first time"
         case Accepted(seq=seq, events=events):
-            return f"accepted as record {seq}: {', '.join(output.message(event) for event in events)}"
+            what = ", ".join(output.message(event) for event in events)
+            return f"accepted as record {seq}" + (f": {what}" if what else "")
         case Rejected(reason=reason, details=None):
             return f"rejected: {reason}"
         case Rejected(reason=reason, details=details):

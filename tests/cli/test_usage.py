@@ -19,7 +19,10 @@ READING = [
     ("history", APP, "parcel", "p-1"),
     ("list", APP),
     ("dead", "list"),
+    ("dead", "count"),
     ("dead", "show", "0.x"),
+    ("pause", APP, "parcel", "p-1"),
+    ("sizes", APP),
 ]
 WRITING = [
     ("send", APP, "Post", '{"parcel_id":"p-1","grams":1}'),
@@ -40,11 +43,38 @@ def test_help_names_every_command() -> None:
     """
     said = run("--help").out
 
-    for command in ("demo", "dev", "worker", "send", "state", "history", "list", "dead", "doctor"):
+    for command in (
+        "demo",
+        "dev",
+        "worker",
+        "send",
+        "state",
+        "history",
+        "list",
+        "dead",
+        "doctor",
+        "pause",
+        "sizes",
+    ):
         assert re.search(rf"^  {command} ", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["state", "history", "list", "dead list", "dead show", "doctor", "send"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "state",
+        "history",
+        "list",
+        "dead list",
+        "dead show",
+        "doctor",
+        "send",
+        "pause",
+        "sizes",
+        "dead count",
+        "dead retry",
+    ],
+)
 def test_what_json_prints_is_documented(command: str) -> None:
     """
     Whoever parses --json finds the names in --help.

@@ -30,6 +30,7 @@ from holdfast.runtime.ids import new_id
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.message import Command, Envelope, describe
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.outcome import Outcome
 from holdfast.runtime.ports import Page, Publisher, Size
 from holdfast.runtime.record import Record
@@ -393,6 +394,16 @@ class Client:
             UsageError: The app has no such workflow.
         """
         return self._ports().uniques.find(self.app.definition_of(workflow).type, unique)
+
+    def observations(
+        self, workflow: type[Workflow[Any, Any, Any, Any]] | str, key: str | int, *, limit: int = 100
+    ) -> list[Observation]:
+        """Return what came to an instance and what became of it, newest first, where its workflow has that kept.
+
+        Raises:
+            UsageError: The app has no such workflow, or the key is refused.
+        """
+        return self._ports().observations.observations(self.reader.ref(workflow, key), limit)
 
     def sizes(self, *, sample: int = 200) -> list[Size]:
         """Return how much room the instances of each workflow take, reckoned from a sample, and its largest."""

@@ -21,7 +21,7 @@ from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.faults import Point
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.ports import Answers, Consumer, DeadLetters, Delivery, Journal, Remains
+from holdfast.runtime.ports import Answers, Consumer, DeadLetters, Delivery, Journal, Observations, Remains
 from holdfast.runtime.turn import Turn, TurnResult
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class CommandPorts:
     answers: Answers
     dead_letters: DeadLetters
     remains: Remains
+    observations: Observations
     close: Callable[[], None]
 
 
@@ -151,6 +152,8 @@ class CommandLane:
             ports.dead_letters.add(result.dead)
         if result.refusals:
             ports.answers.remember([(p, name, encode(answer)) for p, name, answer in result.refusals])
+        if result.observed:
+            ports.observations.observe(result.observed)
         for ref in result.over:
             ports.remains.withdraw(ref)
         for ref in result.erased:

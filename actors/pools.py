@@ -126,7 +126,9 @@ def _command_lane(process: Process, number: int, alone: threading.Lock) -> Comma
         alone=alone,
         uniques=ports.uniques,
     )
-    lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.remains, ports.close)
+    lane_ports = CommandPorts(
+        ports.journal, ports.answers, ports.dead_letters, ports.remains, ports.observations, ports.close
+    )
     return CommandLane(
         f"command.{number}",
         process.owner,

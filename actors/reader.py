@@ -38,6 +38,10 @@ class Reader:
             partition_of(definition.type, checked, self._partitions), definition.type, checked
         )
 
+    def ref(self, workflow: Any, key: str | int) -> Ref:
+        """Return which instance that is."""
+        return self._find(workflow, key)[1]
+
     def state(self, workflow: Any, key: str | int, at: int | datetime | None) -> Any:
         """Return a state now, at a sequence number, or at a time; None where there was nothing yet."""
         actor = self.look(workflow, key, at)

@@ -21,6 +21,7 @@ from holdfast.brokers.memory import (
     MemoryServer,
     MemoryTransport,
 )
+from holdfast.brokers.memory_observations import MemoryObservations
 from holdfast.brokers.memory_remains import MemoryRemains
 from holdfast.brokers.memory_sizes import MemorySizes
 from holdfast.brokers.memory_uniques import MemoryUniques
@@ -32,6 +33,7 @@ from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_observations import RedisObservations
 from holdfast.brokers.redis_remains import RedisRemains
 from holdfast.brokers.redis_sizes import RedisSizes
 from holdfast.brokers.redis_transport import RedisTransport
@@ -43,6 +45,7 @@ from holdfast.runtime.ports import (
     Directory,
     Journal,
     Membership,
+    Observations,
     Outbox,
     Remains,
     Sizes,
@@ -70,6 +73,7 @@ class Ports:
     remains: Remains
     uniques: Uniques
     sizes: Sizes
+    observations: Observations
     close: Callable[[], None]
 
 
@@ -125,6 +129,7 @@ def open_ports(settings: Settings) -> Ports:
             remains=MemoryRemains(server),
             uniques=MemoryUniques(server),
             sizes=MemorySizes(server),
+            observations=MemoryObservations(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -147,6 +152,7 @@ def open_ports(settings: Settings) -> Ports:
         remains=RedisRemains(settings, link),
         uniques=RedisUniques(settings, link),
         sizes=RedisSizes(settings, link),
+        observations=RedisObservations(settings, link),
         close=link.close,
     )
 

@@ -49,6 +49,10 @@ class Keys:
         """Hash: by command id, the envelope that is kept."""
         return f"{self.tag(ref.partition)}:parked-bodies:{ref.workflow}:{escape(ref.key)}"
 
+    def observations(self, ref: Ref) -> str:
+        """Stream: what came to one instance and what became of it, where its workflow wants to know."""
+        return f"{self.tag(ref.partition)}:observations:{ref.workflow}:{escape(ref.key)}"
+
     # -- one partition
 
     def feed(self, partition: int) -> str:

@@ -19,6 +19,7 @@ from holdfast.runtime.dead_letter import DeadLetter, Wanted
 from holdfast.runtime.errors import PublishFailed
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.ports import (
     NO_LEASE,
     Commit,
@@ -75,6 +76,7 @@ class MemoryServer:
         self.readers: dict[int, dict[str, str]] = {p: {} for p in range(partitions)}
         #: By workflow and unique key: holder, the record that has it, and until when it is only claimed.
         self.uniques: dict[tuple[str, str], tuple[str, int, int]] = {}
+        self.observations: dict[Ref, list[Observation]] = {}
         self.refusals: dict[tuple[int, str], bytes] = {}
         self.suspects: dict[tuple[int, str], int] = {}
         self.mail: dict[str, Future[bytes]] = {}
@@ -182,6 +184,7 @@ class MemoryJournal:
             instance.start, instance.log = instance.seq - 1, instance.log[-1:]
             instance.snapshot = commit.wipe
             instance.parked.clear()
+            self._server.observations.pop(commit.ref, None)
         if claims:
             instance.token = max(instance.token, 1)
             instance.owner = owner

@@ -166,7 +166,7 @@ class RedisJournal:
         )
         own, ref = self._keys, commit.ref
         keys += (own.parked(ref), own.parked_bodies(ref), own.snap(ref))
-        keys += (own.dead(ref.partition), own.dead_letters(ref.partition))
+        keys += (own.dead(ref.partition), own.dead_letters(ref.partition), own.observations(ref))
         return more
 
     def parked(self, refs: Sequence[Ref], limit: int) -> list[list[tuple[str, bytes]]]:

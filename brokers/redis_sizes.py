@@ -55,7 +55,7 @@ class RedisSizes:
 
     def _measured(self, refs: Sequence[Ref]) -> list[tuple[str, int]]:
         own = self._keys
-        kinds = (own.actor, own.log, own.snap, own.parked, own.parked_bodies)
+        kinds = (own.actor, own.log, own.snap, own.parked, own.parked_bodies, own.observations)
         with unavailable(self._link):
             pipe = self._link.client.pipeline(transaction=False)
             for ref in refs:

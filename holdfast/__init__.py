@@ -33,6 +33,7 @@ from holdfast.runtime.errors import (
 )
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.message import Command, Effect, Event
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.outcome import (
     Accepted,
     AlreadyCompleted,
@@ -81,6 +82,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "DeadLetter",
     "Listed",
     "Moved",
+    "Observation",
     "Page",
     "Record",
     "RunState",

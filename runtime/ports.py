@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
 
 #: The token of a commit that claims no lease: the exact sequence number and head alone protect it.
@@ -289,6 +290,18 @@ class DeadLetters(Protocol):
 
         Return whether the letter was there; without it nothing is put back.
         """
+        ...
+
+
+class Observations(Protocol):
+    """Keeps what came to instances, the latest of each; proved by tests/contract/test_observations.py."""
+
+    def observe(self, seen: Sequence[tuple[Ref, Observation]]) -> None:
+        """Keep observations."""
+        ...
+
+    def observations(self, ref: Ref, limit: int) -> list[Observation]:
+        """Return the latest observations of an instance, newest first."""
         ...
 
 

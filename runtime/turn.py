@@ -31,6 +31,8 @@ from holdfast.runtime.errors import HistoryError
 from holdfast.runtime.faults import Point
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.mailbox import Letter, Mailbox, parked_letter, sort
+from holdfast.runtime.message import describe
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.outcome import Answer
 from holdfast.runtime.plan import Plan, make_plan
 from holdfast.runtime.ports import Answers, Committed, Delivery, Held, Journal, Opened, Suspects
@@ -95,6 +97,8 @@ class TurnResult:
     #: Instances that were cancelled or whose data was deleted: what they left elsewhere is to be cleared away.
     over: list[Ref] = field(default_factory=list)
     erased: list[Ref] = field(default_factory=list)
+    #: What is to be kept of what came, where a workflow wants that.
+    observed: list[tuple[Ref, Observation]] = field(default_factory=list)
     #: How many commands were committed, refused, found handled before, and kept for paused instances.
     accepted: int = 0
     rejected: int = 0
@@ -139,6 +143,7 @@ class Turn:
         #: killed them shall be counted.
         self._alone = alone or nullcontext()
         self._uniques = uniques
+        self._watched = frozenset(one.type for one in app.definitions if one.kind.observe_inputs)
         self.cache = cache if cache is not None else ActorCache()
 
     def run(self, deliveries: Sequence[Delivery]) -> TurnResult:
@@ -490,6 +495,7 @@ class Turn:
             for letter, seq in plan.duplicates:
                 result.duplicates += 1
                 if letter.envelope.reply_to is None:
+                    self._observe(result, plan.actor.ref, letter, "duplicate", seq=seq)
                     self._done(result, plan.actor.ref, letter)
                 else:
                     waiting.append((letter, seq))
@@ -530,11 +536,25 @@ class Turn:
     def _reply(
         self, result: TurnResult, ref: Ref, letter: Letter, answer: Answer, *, duplicate: bool = False
     ) -> None:
+        kind = "duplicate" if duplicate or answer.duplicate else answer.kind
+        self._observe(result, ref, letter, kind, answer.reason, answer.seq)
         if letter.envelope.reply_to is not None:
             if duplicate:
                 answer = replace(answer, duplicate=True)
             result.replies.append((letter.envelope.reply_to, answer))
         self._done(result, ref, letter)
+
+    def _observe(
+        self, result: TurnResult, ref: Ref, letter: Letter, outcome: str, reason: str = "", seq: int = 0
+    ) -> None:
+        """Note what became of a letter, where its workflow wants that."""
+        if ref.workflow not in self._watched:
+            return
+        envelope = letter.envelope
+        name = describe(letter.command) if letter.command is not None else ""
+        at_ms = to_ms(self._clock.now())
+        seen = Observation(envelope.id, name, envelope.payload, at_ms, outcome, reason, seq)
+        result.observed.append((ref, seen))
 
     def _done(self, result: TurnResult, ref: Ref, letter: Letter) -> None:
         """Say that a letter is done with, as far as it came in a delivery."""
@@ -560,6 +580,9 @@ class Turn:
         if letter is None or not letter.parked:
             result.done.append(delivery)
         envelope = letter.envelope if letter is not None else None
+        if envelope is not None and letter is not None:
+            ref = Ref(delivery.partition, envelope.workflow, envelope.key)
+            self._observe(result, ref, letter, "dead", dead.error)
         if envelope is not None and envelope.reply_to is not None:
             answer = Answer(envelope.id, "dead", reason=dead.error, dead_letter_id=dead.id)
             result.replies.append((envelope.reply_to, answer))

@@ -37,6 +37,8 @@ class Workflow(ABC, Generic[S, C, E, F]):
     upcasters: ClassVar[Mapping[str, Upcaster]] = {}
     #: Whether an instance pauses when a command of it becomes a dead letter, so that later ones wait behind that.
     pause_on_dead_letter: ClassVar[bool] = False
+    #: Whether every command that comes to an instance is kept with what became of it: the last 1,000 of each.
+    observe_inputs: ClassVar[bool] = False
     #: How long the data of finished instances is kept.
     retention: ClassVar[Retention] = Retention()
     #: How many records behind a snapshot are kept of a long log; None for all. `history` and `state(at=...)` reach no

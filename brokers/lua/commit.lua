@@ -7,7 +7,7 @@
 -- KEYS[5]  readers   hash    /
 -- KEYS[6 + 4i .. 9 + 4i]  actor hash, log stream, directory zset of the run state before and after, of commit i
 -- KEYS[.. end]  for each commit with `more`, from KEYS[more.keys] on: parked zset and bodies hash, snap hash of the
---          instance; dead zset and dead-letters hash of the partition
+--          instance; dead zset and dead-letters hash of the partition; observations stream of the instance
 -- ARGV[1]  msgpack of the struct `CommitCall` in scripts.py: owner, lease_ms, leases, commits;
 --          each commit: workflow, key, seq, head, token, entries, new_head, was, run_state, effects, cancels, timers
 --          and, where there is any of that, more: parks, unparks, reason, unique, until, wipe, dead
@@ -55,7 +55,7 @@ end
 
 -- Delete what an instance has recorded, all but the last entry, and have that entry's snapshot in its place.
 local function wipe(actor, log, last, entry, more)
-  redis.call('UNLINK', log, KEYS[more.keys], KEYS[more.keys + 1], KEYS[more.keys + 2])
+  redis.call('UNLINK', log, KEYS[more.keys], KEYS[more.keys + 1], KEYS[more.keys + 2], KEYS[more.keys + 5])
   redis.call('XADD', log, last .. '-0', 'r', entry)
   redis.call('HSET', KEYS[more.keys + 2], 'seq', last, 'data', ARGV[more.wipe])
   redis.call('HDEL', actor, 'parked')

@@ -10,6 +10,7 @@ from holdfast.cli.doctor import doctor
 from holdfast.cli.ending import Commands
 from holdfast.cli.history import history
 from holdfast.cli.listing import list_
+from holdfast.cli.observations import observations
 from holdfast.cli.runs import cancel, delete_data, pause, resume
 from holdfast.cli.send import send
 from holdfast.cli.sizes import sizes
@@ -41,5 +42,5 @@ def main() -> None:
 
 for command in (demo, dev, worker, send, state, history, list_, dead, doctor):
     main.add_command(command)
-for run_command in (pause, resume, cancel, delete_data, sizes):
+for run_command in (pause, resume, cancel, delete_data, observations, sizes):
     main.add_command(run_command)

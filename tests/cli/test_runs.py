@@ -103,3 +103,24 @@ def test_both_ends_of_a_pause_are_refused(settings: Settings, office: Client) ->
     """
     args = ("--for", "2h", "--until", "2099-01-01T00:00Z")
     assert "not both" in run("pause", APP, "parcel", "p-1", *args, code=2).sentence
+
+
+def test_what_came_is_shown(office: Client) -> None:
+    """
+    The newest first, for workflows that want it kept; of others, it is said that they do not.
+    """
+    office.execute(shop.StampLetter(7), id="one")
+    office.execute(shop.StampLetter(7), id="one")
+    office.execute(shop.Post("o-1", 5))
+
+    shown = run("observations", APP, "letter", "7").out
+    newest, oldest = run("observations", APP, "letter", "7", "--json").lines
+
+    assert "Stamp one" in shown
+    assert (["duplicate", "accepted"], {"type": "Stamp", "number": 7}, 1) == (
+        [newest["outcome"], oldest["outcome"]],
+        oldest["payload"],
+        oldest["seq"],
+    )
+    assert newest["outcome"] == office.observations(shop.Letter, 7)[0].outcome
+    assert "Parcel.observe_inputs is off" in run("observations", APP, "parcel", "o-1").sentence

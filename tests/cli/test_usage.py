@@ -71,6 +71,7 @@ def test_help_names_every_command() -> None:
         "send",
         "pause",
         "sizes",
+        "observations",
         "dead count",
         "dead retry",
     ],

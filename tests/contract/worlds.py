@@ -23,6 +23,7 @@ from holdfast.brokers.memory import (
     MemoryMembership,
     MemoryServer,
 )
+from holdfast.brokers.memory_observations import MemoryObservations
 from holdfast.brokers.memory_remains import MemoryRemains
 from holdfast.brokers.memory_sizes import MemorySizes
 from holdfast.brokers.memory_uniques import MemoryUniques
@@ -32,11 +33,13 @@ from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_observations import RedisObservations
 from holdfast.brokers.redis_remains import RedisRemains
 from holdfast.brokers.redis_sizes import RedisSizes
 from holdfast.brokers.redis_uniques import RedisUniques
 from holdfast.runtime.config import Settings
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.observation import KEPT_MAX
 from holdfast.runtime.ports import (
     Answers,
     Commit,
@@ -47,6 +50,7 @@ from holdfast.runtime.ports import (
     Held,
     Journal,
     Membership,
+    Observations,
     Opened,
     Outbox,
     Remains,
@@ -150,6 +154,12 @@ class World(ABC):
         """
 
     @abstractmethod
+    def observations(self, *, kept_max: int = KEPT_MAX) -> Observations:
+        """
+        Return observations.
+        """
+
+    @abstractmethod
     def sizes(self) -> Sizes:
         """
         Return what measures instances.
@@ -203,6 +213,9 @@ class MemoryWorld(World):
 
     def remains(self) -> Remains:
         return MemoryRemains(self.server)
+
+    def observations(self, *, kept_max: int = KEPT_MAX) -> Observations:
+        return MemoryObservations(self.server, kept_max=kept_max)
 
     def sizes(self) -> Sizes:
         return MemorySizes(self.server)
@@ -286,6 +299,9 @@ class RedisWorld(World):
 
     def remains(self) -> Remains:
         return RedisRemains(self.settings, self.link())
+
+    def observations(self, *, kept_max: int = KEPT_MAX) -> Observations:
+        return RedisObservations(self.settings, self.link(), kept_max=kept_max)
 
     def sizes(self) -> Sizes:
         return RedisSizes(self.settings, self.link())

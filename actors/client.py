@@ -26,7 +26,7 @@ from holdfast.runtime.config import MEMORY_URL, Settings
 from holdfast.runtime.control import Cancel, DeleteData, Pause, Resume
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import ReplyTimeout, UsageError
-from holdfast.runtime.ids import new_id
+from holdfast.runtime.ids import ID_BYTES_MAX, new_id
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.message import Command, Envelope, describe
@@ -38,9 +38,6 @@ from holdfast.runtime.workflow import Workflow
 
 S = TypeVar("S")
 E = TypeVar("E")
-
-#: The longest command id: it is kept in every record.
-ID_BYTES_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -100,7 +100,57 @@ class AsyncClient:
             message = f"no answer to {describe(command)} within {timeout:g} s; execute it again with id={command_id!r}"
             raise ReplyTimeout(message) from None
         finally:
-            self.client.forget_reply(command_id)
+            self.client.forget_reply(future)
+
+    async def pause(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        reason: str = "",
+        resume_at: datetime | None = None,
+        resume_after: timedelta | None = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+    ) -> Outcome:
+        """Pause an instance; see `Client.pause`."""
+        return await self._in_thread(
+            lambda: self.client.pause(
+                workflow, key, reason=reason, resume_at=resume_at, resume_after=resume_after, id=id
+            )
+        )
+
+    async def resume(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        reason: str = "",
+        id: str | None = None,  # noqa: A002 - the field's name
+    ) -> Outcome:
+        """Let a paused instance go on; see `Client.resume`."""
+        return await self._in_thread(lambda: self.client.resume(workflow, key, reason=reason, id=id))
+
+    async def cancel(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        reason: str = "",
+        id: str | None = None,  # noqa: A002 - the field's name
+    ) -> Outcome:
+        """Finish an instance where it stands; see `Client.cancel`."""
+        return await self._in_thread(lambda: self.client.cancel(workflow, key, reason=reason, id=id))
+
+    async def delete_data(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        reason: str = "",
+        id: str | None = None,  # noqa: A002 - the field's name
+    ) -> Outcome:
+        """Delete what a finished instance has recorded; see `Client.delete_data`."""
+        return await self._in_thread(lambda: self.client.delete_data(workflow, key, reason=reason, id=id))
 
     async def state(
         self, workflow: type[Workflow[S, Any, Any, Any]], key: str | int, *, at: int | datetime | None = None

@@ -8,30 +8,33 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import dramatiq
 
 from holdfast.actors import wiring
-from holdfast.actors.dead_letters import DeadLetterDesk
+from holdfast.actors.dead_letters import DeadLetterDesk, Means
 from holdfast.actors.pools import worker_broker
 from holdfast.actors.projection_desk import ProjectionDesk
 from holdfast.actors.reader import Reader
 from holdfast.actors.replies import Replies
 from holdfast.actors.schedules import ScheduleDesk
 from holdfast.runtime.app import App
-from holdfast.runtime.clock import SystemClock, to_ms
+from holdfast.runtime.clock import SystemClock, span_ms_up, to_ms, to_ms_up
 from holdfast.runtime.codec import check_size, encode, encode_envelope
 from holdfast.runtime.config import MEMORY_URL, Settings
+from holdfast.runtime.control import Cancel, DeleteData, Pause, Resume
+from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import ReplyTimeout, UsageError
-from holdfast.runtime.ids import new_id
+from holdfast.runtime.ids import ID_BYTES_MAX, new_id
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.message import Command, Envelope, describe
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.outcome import Outcome
-from holdfast.runtime.ports import Page, Publisher
+from holdfast.runtime.ports import Page, Publisher, Size
 from holdfast.runtime.projection import Projection
 from holdfast.runtime.record import Record
 from holdfast.runtime.timers import PendingTimer
@@ -40,9 +43,6 @@ from holdfast.runtime.workflow import Workflow
 
 S = TypeVar("S")
 E = TypeVar("E")
-
-#: The longest command id: it is kept in every record.
-ID_BYTES_MAX = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Client:
             )
             raise ReplyTimeout(message) from None
         finally:
-            self.forget_reply(command_id)
+            self.forget_reply(future)
 
     def submit_for_outcome(
         self,
@@ -162,6 +162,9 @@ class Client:
             UsageError, PublishFailed: As for `send`.
         """
         ref, envelope = self._envelope(command, id)
+        return envelope.id, self._for_outcome(ref, envelope, timeout)
+
+    def _for_outcome(self, ref: Ref, envelope: Envelope, timeout: float) -> Future[Outcome]:
         line = self._line()
         address, future = line.replies.expect(envelope.id, ref.workflow, timeout)
         body = encode_envelope(
@@ -175,19 +178,113 @@ class Client:
                 trace=envelope.trace,
             )
         )
-        line.replies.sent(envelope.id, ref.partition, body)
+        line.replies.sent(future, ref.partition, body)
 
         def confirmed(sent: Future[None]) -> None:
             error = sent.exception()
             if error is not None:
-                line.replies.fail(envelope.id, error)
+                line.replies.fail(future, error)
 
         line.publisher.publish(ref.partition, body).add_done_callback(confirmed)
-        return envelope.id, future
+        return future
+
+    # -- runs
+
+    def pause(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        reason: str = "",
+        resume_at: datetime | None = None,
+        resume_after: timedelta | None = None,
+        id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,
+    ) -> Outcome:
+        """Pause an instance: later commands are kept for it, in order, until it is resumed.
+
+        Args:
+            workflow, key: Which instance.
+            reason: Why, for people; it is recorded.
+            resume_at, resume_after: When it goes on without being asked; at most one of them.
+            id, timeout: As for `execute`.
+
+        Returns:
+            Accepted, or Rejected where the instance may not be paused.
+
+        Raises:
+            UsageError, PublishFailed, ReplyTimeout: As for `execute`.
+        """
+        return self._move(workflow, key, pause_command(reason, resume_at, resume_after), id, timeout)
+
+    def resume(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        reason: str = "",
+        id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,
+    ) -> Outcome:
+        """Let a paused instance go on, with what was kept for it first. As `pause` otherwise."""
+        return self._move(workflow, key, Resume(reason), id, timeout)
+
+    def cancel(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        reason: str = "",
+        id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,
+    ) -> Outcome:
+        """Finish an instance where it stands: pending timers are removed, and effects that nobody has begun withdrawn.
+
+        Later commands are answered AlreadyCompleted("cancelled"). As `pause` otherwise.
+        """
+        return self._move(workflow, key, Cancel(reason), id, timeout)
+
+    def delete_data(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        reason: str = "",
+        id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,
+    ) -> Outcome:
+        """Delete what a finished instance has recorded, for good; only that there was one stays.
+
+        Its records, snapshot, outbox, timers, kept commands and dead letters go. What `Workflow.scrub` returns stays as
+        its state. As `pause` otherwise.
+        """
+        return self._move(workflow, key, DeleteData(reason), id, timeout)
+
+    def _move(
+        self, workflow: Any, key: str | int, command: Command, id_: str | None, timeout: float
+    ) -> Outcome:
+        definition = self.app.definition_of(workflow)
+        checked = check_key(key, f"this {definition.name}")
+        ref, envelope = self._enveloped(definition, checked, command, id_)
+        future = self._for_outcome(ref, envelope, timeout)
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            message = (
+                f"no answer to {describe(command)} within {timeout:g} s; is a worker running? It may still be done: "
+                f"ask again with id={envelope.id!r}"
+            )
+            raise ReplyTimeout(message) from None
+        finally:
+            self.forget_reply(future)
 
     def _envelope(self, command: Command, command_id: str | None) -> tuple[Ref, Envelope]:
         definition = self.app.definition_for(command)
-        key = definition.key_of(command)
+        return self._enveloped(definition, definition.key_of(command), command, command_id)
+
+    def _enveloped(
+        self, definition: Definition, key: str, command: Command, command_id: str | None
+    ) -> tuple[Ref, Envelope]:
         payload = check_size(
             encode(command), f"{describe(command)} for {key!r}", self.settings.payload_bytes_max
         )
@@ -200,9 +297,9 @@ class Client:
         sent_ms = to_ms(self._clock.now())
         return ref, Envelope(command_id, ref.workflow, key, payload, sent_ms, trace=wiring.current_trace())
 
-    def forget_reply(self, command_id: str) -> None:
+    def forget_reply(self, future: Future[Outcome]) -> None:
         """Stop waiting for an outcome."""
-        self._line().replies.forget(command_id)
+        self._line().replies.forget(future)
 
     def _resend(self, partition: int, body: bytes) -> None:
         self._line().publisher.publish(partition, body)
@@ -292,10 +389,34 @@ class Client:
             definition.type, run_state=state, since=since, until=until, limit=limit, cursor=cursor
         )
 
+    def find(self, workflow: type[Workflow[Any, Any, Any, Any]] | str, *, unique: str) -> str | None:
+        """Return the key of the unfinished instance that holds a unique key, or None if none does.
+
+        Raises:
+            UsageError: The app has no such workflow.
+        """
+        return self._ports().uniques.find(self.app.definition_of(workflow).type, unique)
+
+    def observations(
+        self, workflow: type[Workflow[Any, Any, Any, Any]] | str, key: str | int, *, limit: int = 100
+    ) -> list[Observation]:
+        """Return what came to an instance and what became of it, newest first, where its workflow has that kept.
+
+        Raises:
+            UsageError: The app has no such workflow, or the key is refused.
+        """
+        return self._ports().observations.observations(self.reader.ref(workflow, key), limit)
+
+    def sizes(self, *, sample: int = 200) -> list[Size]:
+        """Return how much room the instances of each workflow take, reckoned from a sample, and its largest."""
+        return self._ports().sizes.sizes([one.type for one in self.app.definitions], sample)
+
     @property
     def dead_letters(self) -> DeadLetterDesk:
-        """What was given up on: list, show, retry, discard."""
-        return DeadLetterDesk(self._ports().dead_letters, self._line().publisher, self.settings.partitions)
+        """What was given up on: list, show, retry, edit, discard."""
+        settings = self.settings
+        means = Means(self._line().publisher, settings.partitions, self.app, settings.payload_bytes_max)
+        return DeadLetterDesk(self._ports().dead_letters, means)
 
     def timers(
         self,
@@ -437,6 +558,25 @@ def _worker_in_this_process(app: App, settings: Settings) -> dramatiq.Worker:
     worker = dramatiq.Worker(broker, worker_threads=broker.threads, worker_timeout=100)
     worker.start()
     return worker
+
+
+def pause_command(reason: str, resume_at: datetime | None, resume_after: timedelta | None) -> Pause:
+    """Return the command that pauses an instance.
+
+    Raises:
+        UsageError: Both times are given, or one that cannot be.
+    """
+    if resume_at is not None and resume_after is not None:
+        message = "give `resume_at` or `resume_after`, not both"
+        raise UsageError(message)
+    if resume_at is not None and resume_at.tzinfo is None:
+        message = "`resume_at` needs a time zone, such as datetime.now(UTC)"
+        raise UsageError(message)
+    if resume_after is not None and resume_after <= timedelta(0):
+        message = "`resume_after` must be longer than nothing"
+        raise UsageError(message)
+    at_ms = to_ms_up(resume_at) if resume_at is not None else 0
+    return Pause(reason, at_ms, span_ms_up(resume_after) if resume_after is not None else 0)
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

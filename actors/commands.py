@@ -21,7 +21,7 @@ from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.faults import Point
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.ports import Answers, Consumer, DeadLetters, Delivery, Journal
+from holdfast.runtime.ports import Answers, Consumer, DeadLetters, Delivery, Journal, Observations, Remains
 from holdfast.runtime.turn import Turn, TurnResult
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Counts:
     rejected: int = 0
     duplicates: int = 0
     dead: int = 0
+    parked: int = 0
     conflicts: int = 0
     batches: int = 0
 
@@ -60,6 +61,8 @@ class CommandPorts:
     journal: Journal
     answers: Answers
     dead_letters: DeadLetters
+    remains: Remains
+    observations: Observations
     close: Callable[[], None]
 
 
@@ -149,6 +152,12 @@ class CommandLane:
             ports.dead_letters.add(result.dead)
         if result.refusals:
             ports.answers.remember([(p, name, encode(answer)) for p, name, answer in result.refusals])
+        if result.observed:
+            ports.observations.observe(result.observed)
+        for ref in result.over:
+            ports.remains.withdraw(ref)
+        for ref in result.erased:
+            ports.remains.scrub(ref)
         ports.journal.barrier()
         faults.reach(Point.BARRIER_PASSED)
         if result.replies:
@@ -180,6 +189,7 @@ class CommandLane:
         self.counts.rejected += result.rejected
         self.counts.duplicates += result.duplicates
         self.counts.dead += len(result.dead)
+        self.counts.parked += result.parked
         self.counts.conflicts += result.conflicts
         self.counts.batches += 1
 

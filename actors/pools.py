@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from holdfast.actors.caretaker import Caretaker
 from holdfast.actors.commands import CommandLane, CommandPorts
 from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.effects import EffectLane, EffectPorts
 from holdfast.actors.partitions import Holder, Steward, this_host
-from holdfast.actors.pool import Lane, PoolBroker
+from holdfast.actors.pool import Lane, PoolBroker, Service
 from holdfast.actors.projections import ProjectionLane, ProjectionPorts
+from holdfast.actors.reader import Reader
 from holdfast.actors.ticks import Ticks
 from holdfast.actors.timers import TimerLane, TimerPorts
 from holdfast.actors.wiring import limits, open_ports, open_read_model, open_transport
@@ -154,7 +156,25 @@ def worker_broker(app: App, settings: Settings, *, pools: Sequence[str] = POOLS,
         ttl_ms=settings.member_ttl_ms,
         drain_s=settings.drain_s,
     )
-    return PoolBroker([lane for pool in built.values() for lane in pool.lanes], [steward])
+    services: list[Service] = [steward]
+    if "command" in built:
+        services.append(_caretaker(process, lambda: ("command", DOOR) in steward.serving))
+    return PoolBroker([lane for pool in built.values() for lane in pool.lanes], services)
+
+
+def _caretaker(process: Process, on_duty: Callable[[], bool]) -> Caretaker:
+    ports = open_ports(process.settings)
+    partitions = process.settings.partitions
+    return Caretaker(
+        process.app,
+        partitions,
+        ports.directory,
+        Reader(process.app, partitions, lambda: ports.journal),
+        process.transport.publisher(),
+        SystemClock(),
+        on_duty=on_duty,
+        close=ports.close,
+    )
 
 
 def _command_lane(process: Process, number: int, alone: threading.Lock) -> CommandLane:
@@ -170,8 +190,11 @@ def _command_lane(process: Process, number: int, alone: threading.Lock) -> Comma
         partitions=settings.partitions,
         limits=limits(settings),
         alone=alone,
+        uniques=ports.uniques,
     )
-    lane_ports = CommandPorts(ports.journal, ports.answers, ports.dead_letters, ports.close)
+    lane_ports = CommandPorts(
+        ports.journal, ports.answers, ports.dead_letters, ports.remains, ports.observations, ports.close
+    )
     return CommandLane(
         f"command.{number}",
         process.owner,

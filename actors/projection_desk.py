@@ -14,7 +14,7 @@ from holdfast.runtime.app import App
 from holdfast.runtime.clock import monotonic
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import ReplyTimeout, UsageError
-from holdfast.runtime.feed import Feed, Generations, Parked, Parking, Reader, position_of
+from holdfast.runtime.feed import Feed, Generations, ParkedKey, Parking, Reader, position_of
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.outcome import Accepted, Duplicate, Outcome
 from holdfast.runtime.projection import Projection
@@ -149,7 +149,7 @@ class ProjectionDesk:
 
     def parked(
         self, projection: Named, *, key: str | None = None, limit: int = 100
-    ) -> builtins.list[tuple[int, Parked]]:
+    ) -> builtins.list[tuple[int, ParkedKey]]:
         """Return what is parked, the longest parked first: (generation, instance).
 
         Raises:

@@ -28,7 +28,7 @@ from holdfast.runtime.feed import (
     Feed,
     FeedEntry,
     Generations,
-    Parked,
+    ParkedKey,
     Parking,
     Reader,
     ReadModel,
@@ -73,10 +73,10 @@ class _Share:
 
     position: str
     walk: str | None
-    parked: dict[Ref, Parked]
+    parked: dict[Ref, ParkedKey]
     #: Whether there may be something behind the position.
     news: bool = True
-    #: Parked instances of which a person wants a try now; True for one that is to be skipped.
+    #: ParkedKey instances of which a person wants a try now; True for one that is to be skipped.
     ordered: dict[Ref, bool] = field(default_factory=dict)
 
     def due(self, now_ms: int) -> list[Ref]:
@@ -235,7 +235,7 @@ class ProjectionLane:
         batch.done = True
 
     def _note(
-        self, batch: ProjectionBatch, failed: Mapping[Ref, Parked], freed: list[Ref], kept: list[bool]
+        self, batch: ProjectionBatch, failed: Mapping[Ref, ParkedKey], freed: list[Ref], kept: list[bool]
     ) -> None:
         """Have the shares say what was done."""
         shares = batch.track.shares
@@ -481,7 +481,7 @@ class ProjectionLane:
         self._ports.close()
 
 
-def _fresh(one: Parked) -> Parked:
+def _fresh(one: ParkedKey) -> ParkedKey:
     """Return a parked instance as if it had not been tried yet: a person has said so."""
     values = {name: getattr(one, name) for name in one.__struct_fields__}
-    return Parked(**(values | {"attempts": 0}))
+    return ParkedKey(**(values | {"attempts": 0}))

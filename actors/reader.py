@@ -11,7 +11,7 @@ from holdfast.runtime.actor import Actor, start
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import from_ms, monotonic, to_ms
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import ReplyTimeout, UsageError
+from holdfast.runtime.errors import DataDeleted, ReplyTimeout, UsageError
 from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.ports import Journal
 from holdfast.runtime.record import Record
@@ -38,9 +38,14 @@ class Reader:
             partition_of(definition.type, checked, self._partitions), definition.type, checked
         )
 
+    def ref(self, workflow: Any, key: str | int) -> Ref:
+        """Return which instance that is."""
+        return self._find(workflow, key)[1]
+
     def state(self, workflow: Any, key: str | int, at: int | datetime | None) -> Any:
         """Return a state now, at a sequence number, or at a time; None where there was nothing yet."""
         actor = self.look(workflow, key, at)
+        _not_deleted(actor)
         return actor.state if actor.seq else None
 
     def history(self, workflow: Any, key: str | int, after: int, limit: int | None) -> list[Record[Any]]:
@@ -64,7 +69,7 @@ class Reader:
         """Look, and then wait on the log until the state is as wished."""
         deadline = monotonic() + timeout
         actor = self.look(workflow, key)
-        while not (actor.seq and until(actor.state)):
+        while _not_deleted(actor) and not (actor.seq and until(actor.state)):
             left = deadline - monotonic()
             if left <= 0 or not self.wait_for_more(actor, left):
                 raise ReplyTimeout(not_in_time(actor, timeout))
@@ -115,7 +120,22 @@ def _record(seq: int, entry: Any) -> Record[Any]:
         entry.events,
         entry.cause,
         entry.trace,
+        entry.control,
     )
+
+
+def _not_deleted(actor: Actor) -> bool:
+    """Return True.
+
+    Raises:
+        DataDeleted: Nothing of the state is left to be shown.
+    """
+    if actor.erased:
+        message = (
+            f"the data of {actor.ref} was deleted with record {actor.seq}; its history says when and why"
+        )
+        raise DataDeleted(message)
+    return True
 
 
 def _moment(at: datetime) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
@@ -23,6 +24,7 @@ from holdfast.runtime.outcome import (
     DeadLettered,
     Duplicate,
     Outcome,
+    Parked,
     Rejected,
 )
 
@@ -33,7 +35,8 @@ _decoder = msgspec.msgpack.Decoder(Answer)
 class _Waiting:
     """A caller who waits, and what was sent for him."""
 
-    future: Future[Outcome]
+    #: What his answer is addressed to: no other wait has it, even one for the same command.
+    name: str
     partition: int = -1
     body: bytes = b""
 
@@ -44,7 +47,8 @@ class Replies:
     def __init__(self, app: App, settings: Settings, resend: Callable[[int, bytes], None]) -> None:
         self._app = app
         self._resend = resend
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[Future[Outcome], _Waiting] = {}
+        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._memory = (
             MemoryAnswers(wiring.memory_server(settings))
@@ -60,46 +64,48 @@ class Replies:
             Unavailable: Answers cannot be listened for.
         """
         future: Future[Outcome] = Future()
+        name = f"{command_id}/{next(self._numbers)}"
         if self._memory is not None:
-            address, answer = command_id, self._memory.expect(command_id)
+            address, answer = f"{id(self)}/{name}", self._memory.expect(f"{id(self)}/{name}")
         else:
             assert self._mailbox is not None  # noqa: S101 - one of the two is there
-            address, answer = self._mailbox.expect(command_id, timeout_s)
+            address, answer = self._mailbox.expect(name, timeout_s)
         with self._lock:
-            self._waiting[command_id] = _Waiting(future)
+            self._waiting[future] = _Waiting(address if self._memory is not None else name)
         definition = self._app.definition(workflow)
-        answer.add_done_callback(lambda done: self._answered(command_id, definition, done))
+        answer.add_done_callback(lambda done: self._answered(future, definition, done))
         return address, future
 
-    def sent(self, command_id: str, partition: int, body: bytes) -> None:
+    def sent(self, future: Future[Outcome], partition: int, body: bytes) -> None:
         """Remember what was sent, so that it can be asked again when an answer may have been lost."""
         with self._lock:
-            waiting = self._waiting.get(command_id)
+            waiting = self._waiting.get(future)
             if waiting is not None:
                 waiting.partition, waiting.body = partition, body
 
-    def fail(self, command_id: str, error: BaseException) -> None:
+    def fail(self, future: Future[Outcome], error: BaseException) -> None:
         """End a wait with an error: the command was not confirmed."""
         with self._lock:
-            waiting = self._waiting.pop(command_id, None)
+            waiting = self._waiting.pop(future, None)
         if waiting is not None:
-            _end(waiting.future, error=error)
+            _end(future, error=error)
 
-    def forget(self, command_id: str) -> None:
+    def forget(self, future: Future[Outcome]) -> None:
         """Stop waiting."""
         with self._lock:
-            self._waiting.pop(command_id, None)
-        (self._memory or self._mailbox).forget(command_id)  # type: ignore[union-attr]  # one of the two is there
+            waiting = self._waiting.pop(future, None)
+        if waiting is not None:
+            (self._memory or self._mailbox).forget(waiting.name)  # type: ignore[union-attr]  # one of the two is there
 
-    def _answered(self, command_id: str, definition: Definition, answer: Future[bytes]) -> None:
+    def _answered(self, future: Future[Outcome], definition: Definition, answer: Future[bytes]) -> None:
         with self._lock:
-            waiting = self._waiting.pop(command_id, None)
+            waiting = self._waiting.pop(future, None)
         if waiting is None:
             return
         try:
-            _end(waiting.future, outcome=outcome_from(_decoder.decode(answer.result()), definition))
+            _end(future, outcome=outcome_from(_decoder.decode(answer.result()), definition))
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
-            _end(waiting.future, error=error)
+            _end(future, error=error)
 
     def _ask_again(self) -> None:
         """Send again what is still waited for: answers that came while nobody listened are lost."""
@@ -136,6 +142,8 @@ def outcome_from(answer: Answer, definition: Definition) -> Outcome:
         return AlreadyCompleted(answer.reason)
     if answer.kind == "dead":
         return DeadLettered(answer.reason, answer.dead_letter_id)
+    if answer.kind == "parked":
+        return Parked(answer.reason)
     first: Accepted[Any] | Rejected
     if answer.kind == "rejected":
         first = Rejected(answer.reason, msgspec.msgpack.decode(answer.details) if answer.details else None)

@@ -23,8 +23,12 @@ from holdfast.brokers.memory import (
 )
 from holdfast.brokers.memory_effects import MemoryEffects
 from holdfast.brokers.memory_feed import MemoryCheckpoints, MemoryFeed
+from holdfast.brokers.memory_observations import MemoryObservations
+from holdfast.brokers.memory_remains import MemoryRemains
+from holdfast.brokers.memory_sizes import MemorySizes
 from holdfast.brokers.memory_slots import MemorySlots
 from holdfast.brokers.memory_timers import MemoryTimers
+from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
@@ -35,10 +39,14 @@ from holdfast.brokers.redis_feed import RedisFeed
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_observations import RedisObservations
 from holdfast.brokers.redis_read_model import RedisCheckpoints, RedisStore
+from holdfast.brokers.redis_remains import RedisRemains
+from holdfast.brokers.redis_sizes import RedisSizes
 from holdfast.brokers.redis_slots import RedisSlots
 from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.brokers.redis_transport import RedisTransport
+from holdfast.brokers.redis_uniques import RedisUniques
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.effect_queue import EffectQueue, Slots
 from holdfast.runtime.errors import UsageError
@@ -49,9 +57,12 @@ from holdfast.runtime.ports import (
     Feed,
     Journal,
     Membership,
+    Observations,
     Outbox,
     Parking,
     ReadModel,
+    Remains,
+    Sizes,
     Suspects,
     Timers,
     Transport,
@@ -59,6 +70,7 @@ from holdfast.runtime.ports import (
 from holdfast.runtime.projection import CheckpointStore
 from holdfast.runtime.projection_definition import ProjectionDefinition
 from holdfast.runtime.turn import Limits
+from holdfast.runtime.uniques import Uniques
 
 _memory: dict[str, MemoryServer] = {}
 _memory_lock = threading.Lock()
@@ -80,6 +92,10 @@ class Ports:
     timers: Timers
     feed: Feed
     parking: Parking
+    remains: Remains
+    uniques: Uniques
+    sizes: Sizes
+    observations: Observations
     close: Callable[[], None]
 
 
@@ -138,6 +154,10 @@ def open_ports(settings: Settings) -> Ports:
             timers=MemoryTimers(server),
             feed=memory_feed,
             parking=memory_feed,
+            remains=MemoryRemains(server),
+            uniques=MemoryUniques(server),
+            sizes=MemorySizes(server),
+            observations=MemoryObservations(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -163,6 +183,10 @@ def open_ports(settings: Settings) -> Ports:
         timers=RedisTimers(settings, link),
         feed=redis_feed,
         parking=redis_feed,
+        remains=RedisRemains(settings, link),
+        uniques=RedisUniques(settings, link),
+        sizes=RedisSizes(settings, link),
+        observations=RedisObservations(settings, link),
         close=link.close,
     )
 

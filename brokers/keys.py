@@ -42,7 +42,7 @@ class Keys:
     # -- one instance
 
     def actor(self, ref: Ref) -> str:
-        """Hash: seq, head, token, owner, lease_until, run_state, created, updated of one instance."""
+        """Hash: seq, head, token, owner, lease_until, run_state, created, updated, and where there is any: reason, parked, unique."""
         return f"{{{self.namespace}.{ref.partition}}}:actor:{ref.workflow}:{escape(ref.key)}"
 
     def log(self, ref: Ref) -> str:
@@ -52,6 +52,18 @@ class Keys:
     def snap(self, ref: Ref) -> str:
         """Hash: seq and data of the latest snapshot of one instance."""
         return f"{{{self.namespace}.{ref.partition}}}:snap:{ref.workflow}:{escape(ref.key)}"
+
+    def parked(self, ref: Ref) -> str:
+        """Sorted set: ids of the commands that are kept for a paused instance, in order."""
+        return f"{self.tag(ref.partition)}:parked:{ref.workflow}:{escape(ref.key)}"
+
+    def parked_bodies(self, ref: Ref) -> str:
+        """Hash: by command id, the envelope that is kept."""
+        return f"{self.tag(ref.partition)}:parked-bodies:{ref.workflow}:{escape(ref.key)}"
+
+    def observations(self, ref: Ref) -> str:
+        """Stream: what came to one instance and what became of it, where its workflow wants to know."""
+        return f"{self.tag(ref.partition)}:observations:{ref.workflow}:{escape(ref.key)}"
 
     # -- one partition
 
@@ -94,6 +106,10 @@ class Keys:
         """Sorted set: the directory; business keys by time of last change in milliseconds."""
         return f"{self.tag(partition)}:instances:{workflow}:{run_state}"
 
+    def unique(self, partition: int, workflow: str, unique: str) -> str:
+        """Hash: holder, seq and until of a unique key; in the partition that the key itself decides."""
+        return f"{self.tag(partition)}:unique:{workflow}:{escape(unique)}"
+
     def dead(self, partition: int) -> str:
         """Sorted set: ids of dead letters by time in milliseconds."""
         return f"{self.tag(partition)}:dead"
@@ -126,9 +142,9 @@ class Keys:
         """Hash: by `<reader>/count`, `/walk` and `/walked`, what a reader of the feed has done beside its position."""
         return f"{self.tag(partition)}:reading"
 
-    def parked(self, partition: int, reader: object) -> str:
+    def feed_parked(self, partition: int, reader: object) -> str:
         """Hash: by instance, the event at which a projection parked it."""
-        return f"{self.tag(partition)}:parked:{reader}"
+        return f"{self.tag(partition)}:feed-parked:{reader}"
 
     def parked_orders(self, partition: int, reader: object) -> str:
         """Hash: by instance, what a person ordered for a parked one: retry or skip."""

@@ -15,12 +15,13 @@ from datetime import datetime
 from holdfast.brokers.care import company
 from holdfast.brokers.cursor import decode_cursor, encode_cursor
 from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
-from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.dead_letter import DeadLetter, Wanted
 from holdfast.runtime.effect_queue import Note
 from holdfast.runtime.errors import PublishFailed
-from holdfast.runtime.feed import Generations, Parked, Reader
+from holdfast.runtime.feed import Generations, ParkedKey, Reader
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.ports import (
     NO_LEASE,
     Commit,
@@ -52,6 +53,12 @@ class _Instance:
     updated_ms: int = 0
     log: list[bytes] = field(default_factory=list)
     snapshot: Snapshot | None = None
+    #: The sequence number before the log's first entry: what was before it was deleted.
+    start: int = 0
+    #: Commands that are kept until it is resumed, in order: (id, envelope).
+    parked: list[tuple[str, bytes]] = field(default_factory=list)
+    reason: str = ""
+    unique: str = ""
 
 
 @dataclass
@@ -70,7 +77,7 @@ class _Reading:
     generations: dict[str, Generations] = field(default_factory=dict)
     orders: dict[str, int] = field(default_factory=dict)
     readers: dict[tuple[int, Reader], ReaderState] = field(default_factory=dict)
-    parked: dict[tuple[int, Reader], dict[Ref, Parked]] = field(default_factory=dict)
+    parked: dict[tuple[int, Reader], dict[Ref, ParkedKey]] = field(default_factory=dict)
     orders_given: dict[tuple[int, Reader], dict[Ref, str]] = field(default_factory=dict)
     applied: dict[tuple[int, Reader], dict[Ref, int]] = field(default_factory=dict)
 
@@ -104,6 +111,9 @@ class MemoryServer:
         #: The last id that each feed gave, and what else projections need.
         self.feed_ends: dict[int, str] = {}
         self.reading = _Reading()
+        #: By workflow and unique key: holder, the record that has it, and until when it is only claimed.
+        self.uniques: dict[tuple[str, str], tuple[str, int, int]] = {}
+        self.observations: dict[Ref, list[Observation]] = {}
         self.refusals: dict[tuple[int, str], bytes] = {}
         self.suspects: dict[tuple[int, str], int] = {}
         self.mail: dict[str, Future[bytes]] = {}
@@ -157,9 +167,20 @@ class MemoryJournal:
     def _opened(self, ref: Ref, token: int, *, snapshots: bool) -> Opened:
         instance = self._server.instances.get(ref) or _Instance()
         snapshot = instance.snapshot if snapshots else None
-        start = snapshot.seq if snapshot else 0
-        tail = list(enumerate(instance.log[start:], start + 1))
-        return Opened(ref, instance.seq, instance.head, token, instance.run_state, snapshot, tail)
+        start = max(snapshot.seq if snapshot else 0, instance.start)
+        tail = list(enumerate(instance.log[start - instance.start :], start + 1))
+        return Opened(
+            ref,
+            instance.seq,
+            instance.head,
+            token,
+            instance.run_state,
+            snapshot,
+            tail,
+            len(instance.parked),
+            instance.reason,
+            instance.unique,
+        )
 
     def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
         """Check everything of a commit, then write all of it."""
@@ -178,8 +199,14 @@ class MemoryJournal:
             return Conflict(instance.seq)
         if claims and commit.token == 0 and instance.seq:
             return Fenced(instance.token)
-        if not commit.entries:
+        if commit.unique_until_ms and now > commit.unique_until_ms:
+            return Conflict(instance.seq)
+        if commit.empty:
             return Committed(commit.token)
+        parked = self._park(commit, instance)
+        self._server.dead.update({letter.id: letter for letter in commit.dead})
+        if not commit.entries:
+            return Committed(commit.token, parked=parked)
         if instance.seq == 0:
             self._server.instances[commit.ref] = instance
             instance.created_ms = now
@@ -188,6 +215,13 @@ class MemoryJournal:
         instance.run_state = commit.run_state
         instance.updated_ms = now
         instance.log += commit.entries
+        instance.reason = instance.reason if commit.reason is None else commit.reason
+        instance.unique = instance.unique if commit.unique is None else commit.unique
+        if commit.wipe is not None:
+            instance.start, instance.log = instance.seq - 1, instance.log[-1:]
+            instance.snapshot = commit.wipe
+            instance.parked.clear()
+            self._server.observations.pop(commit.ref, None)
         if claims:
             instance.token = max(instance.token, 1)
             instance.owner = owner
@@ -199,7 +233,24 @@ class MemoryJournal:
         for timer in commit.timers:
             due_ms = timer.due_ms or now + timer.delay_ms
             timers[timer.name] = (due_ms, TimerEntry(timer.name, timer.envelope, 0, due_ms))
-        return Committed(instance.token if claims else commit.token, self._feed(commit, instance))
+        token = instance.token if claims else commit.token
+        return Committed(token, self._feed(commit, instance), parked)
+
+    def _park(self, commit: Commit, instance: _Instance) -> int | None:
+        """Keep commands and let others go; return how many there are, where anything changed."""
+        if not (commit.parks or commit.unparks):
+            return None
+        kept = [one for one in instance.parked if one[0] not in commit.unparks]
+        for command_id, body, first in commit.parks:
+            if all(command_id != known for known, _ in kept):
+                kept.insert(0 if first else len(kept), (command_id, body))
+        instance.parked = kept
+        return len(kept)
+
+    def parked(self, refs: Sequence[Ref], limit: int) -> list[list[tuple[str, bytes]]]:
+        """Return the first commands that are kept."""
+        with self._server.changed:
+            return [(self._server.instances.get(ref) or _Instance()).parked[:limit] for ref in refs]
 
     def _feed(self, commit: Commit, instance: _Instance) -> str:
         """Show records to projections, while there are any; return where the last one is."""
@@ -221,6 +272,17 @@ class MemoryJournal:
                 if instance and (instance.seq, instance.head) == (snapshot.seq, snapshot.head):
                     instance.snapshot = snapshot
 
+    def trim(self, ref: Ref, upto: int) -> int:
+        """Delete what a snapshot has."""
+        with self._server.changed:
+            instance = self._server.instances.get(ref)
+            if instance is None or instance.snapshot is None or self._server.readers[ref.partition]:
+                return 0
+            count = max(0, min(upto, instance.snapshot.seq) - instance.start)
+            instance.start += count
+            del instance.log[:count]
+            return count
+
     def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
         """Free the leases that are still ours."""
         with self._server.changed:
@@ -233,12 +295,14 @@ class MemoryJournal:
         """Return a stretch of the log."""
         with self._server.changed:
             instance = self._server.instances.get(ref) or _Instance()
-            return list(enumerate(instance.log[after : after + limit], after + 1))
+            first = max(after, instance.start)
+            log = instance.log[first - instance.start :]
+            return list(enumerate(log[:limit], first + 1))
 
     def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
         """Return single entries."""
-        found = (self.entries(ref, seq - 1, 1) for ref, seq in wanted)
-        return [entries[0][1] if entries else None for entries in found]
+        found = ((seq, self.entries(ref, seq - 1, 1)) for ref, seq in wanted)
+        return [entries[0][1] if entries and entries[0][0] == seq else None for seq, entries in found]
 
     def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
         """Wait for the log to grow."""
@@ -320,6 +384,11 @@ class MemoryDeadLetters:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
+    def _wanted(self, wanted: Wanted) -> list[DeadLetter]:
+        with self._server.changed:
+            found = [letter for letter in self._server.dead.values() if wanted.admits(letter)]
+        return sorted(found, key=lambda letter: (letter.at_ms, letter.id), reverse=True)
+
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters."""
         with self._server.changed:
@@ -331,16 +400,25 @@ class MemoryDeadLetters:
         workflow: str | None = None,
         key: str | None = None,
         kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 100,
     ) -> list[DeadLetter]:
         """Return the newest that match."""
-        with self._server.changed:
-            found = [letter for letter in self._server.dead.values() if matches(letter, workflow, key, kind)]
-        return sorted(found, key=lambda letter: (letter.at_ms, letter.id), reverse=True)[:limit]
+        wanted = Wanted(workflow, key, kind, message_type, to_ms(since) if since else None)
+        return self._wanted(wanted)[:limit]
 
-    def count(self, *, workflow: str | None = None, key: str | None = None, kind: str | None = None) -> int:
+    def count(
+        self,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
+    ) -> int:
         """Return how many match."""
-        return len(self.list(workflow=workflow, key=key, kind=kind, limit=len(self._server.dead)))
+        return len(self._wanted(Wanted(workflow, key, kind, message_type, to_ms(since) if since else None)))
 
     def get(self, id: str) -> DeadLetter | None:  # noqa: A002 - the field's name
         """Return one."""
@@ -351,11 +429,14 @@ class MemoryDeadLetters:
         with self._server.changed:
             return self._server.dead.pop(id, None) is not None
 
-
-def matches(letter: DeadLetter, workflow: str | None, key: str | None, kind: str | None) -> bool:
-    """Return whether a dead letter passes the filters; None lets everything pass."""
-    wanted = ((workflow, letter.workflow), (key, letter.key), (kind, letter.kind))
-    return all(want is None or want == have for want, have in wanted)
+    def revive(self, id: str, entry: EffectEntry) -> bool:  # noqa: A002 - the field's name
+        """Put an effect back."""
+        with self._server.changed:
+            letter = self._server.dead.pop(id, None)
+            if letter is not None:
+                self._server.effects[letter.partition].append(entry)
+                self._server.changed.notify_all()
+            return letter is not None
 
 
 class MemoryDirectory:

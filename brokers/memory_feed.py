@@ -12,7 +12,7 @@ from holdfast.runtime.feed import (
     Behind,
     FeedEntry,
     Generations,
-    Parked,
+    ParkedKey,
     Place,
     Reader,
     Step,
@@ -207,7 +207,7 @@ class MemoryFeed:
 
     # -- parking
 
-    def park(self, reader: Reader, parked: Sequence[Parked]) -> None:
+    def park(self, reader: Reader, parked: Sequence[ParkedKey]) -> None:
         """Keep parked instances of a reader that is still known."""
         with self._server.changed:
             for one in parked:
@@ -222,7 +222,7 @@ class MemoryFeed:
                 self._shared.orders_given.get((ref.partition, reader), {}).pop(ref, None)
                 self._shared.parked.get((ref.partition, reader), {}).pop(ref, None)
 
-    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[Parked, str]]:
+    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, str]]:
         """Return parked instances, the longest parked first."""
         with self._server.changed:
             found = [

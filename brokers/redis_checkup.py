@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_link import RedisLink, info, unavailable
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_namespace import stored_partitions
+from holdfast.brokers.scripts import Script
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import HoldfastError, SetupError
 
@@ -52,6 +54,7 @@ def examine_server(
         "memory": lambda: _memory(link),
         "stream-nodes": lambda: _stream_nodes(link),
         "clock": lambda: _clocks(link, clock),
+        "rights": lambda: _rights(settings, link),
     }
     for name, check in checks.items():
         try:
@@ -168,6 +171,50 @@ def _stream_nodes(link: RedisLink) -> Iterator[Finding]:
     else:
         cost = ": an idle instance costs 4.3 KB, not 0.7" if int(value) == 4096 else ""
         yield warning("stream-nodes", f"stream-node-max-bytes {value}{cost}", remedy)
+
+
+#: How the scripts call Redis; and what calls the scripts.
+_CALL = re.compile(r"redis\.p?call\('([A-Z]+)'")
+_CALLERS = ("EVALSHA", "EVAL")
+
+
+def _rights(settings: Settings, link: RedisLink) -> Iterator[Finding]:
+    """Yield whether the user may run what the scripts do: one who may not would be stopped in the middle of one."""
+    names = sorted({*_CALLERS, *(name for script in Script for name in _CALL.findall(script.source))})
+    client, key = link.client, f"{{{settings.namespace}.0}}:doctor"
+    with unavailable(link):
+        try:
+            user: Any = client.execute_command("ACL", "WHOAMI")
+            known: Any = client.execute_command("COMMAND", "INFO", *names)
+            # The number of arguments must be right; what they are is not looked at, but for the keys.
+            facts = list(known.values()) if isinstance(known, dict) else known
+            arities = {name: _arity(fact) for name, fact in zip(names, facts, strict=True)}
+            pipe = client.pipeline(transaction=False)
+            for name in names:
+                pipe.execute_command("ACL", "DRYRUN", user, name, *[key] * (arities[name] - 1))
+            answers = pipe.execute(raise_on_error=False)
+        except redis.exceptions.NoPermissionError:
+            remedy = f"let it run ACL WHOAMI and ACL DRYRUN, or see to it that it may run {', '.join(names)}"
+            yield warning("rights", "whether this user may run all that is needed cannot be asked", remedy)
+            return
+    if any(isinstance(answer, redis.exceptions.ResponseError) for answer in answers):
+        return  # a server older than 7.0, which cannot be asked
+    missing = [name for name, answer in zip(names, answers, strict=True) if answer not in (b"OK", "OK")]
+    if missing:
+        found = f"user {_text(user)!r} may not run {', '.join(missing)} on keys of {settings.namespace!r}"
+        rights = " ".join(f"+{name.lower()}" for name in missing)
+        yield error("rights", found, f"run ACL SETUSER {_text(user)} {rights} ~{{{settings.namespace}*")
+    else:
+        yield ok("rights", f"user {_text(user)!r} may run all that is needed")
+
+
+def _arity(fact: Any) -> int:
+    """Return how many words a call has at least; clients give what the server says in one of two forms."""
+    return abs(int(fact["arity"] if isinstance(fact, dict) else fact[1]))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _clocks(link: RedisLink, clock: Callable[[], float]) -> Iterator[Finding]:

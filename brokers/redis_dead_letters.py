@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 import msgspec
 
-from holdfast.brokers.keys import Keys
-from holdfast.brokers.memory import matches
+from holdfast.brokers import scripts
+from holdfast.brokers.keys import Keys, escape
 from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.scripts import Call, Script
+from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import encode
 from holdfast.runtime.config import Settings
-from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.dead_letter import DeadLetter, Wanted
+from holdfast.runtime.record import EffectEntry
 
 #: Dead letters read at a time.
 PAGE = 100
@@ -45,38 +49,56 @@ class RedisDeadLetters:
         workflow: str | None = None,
         key: str | None = None,
         kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 100,
     ) -> list[DeadLetter]:
         """Return the newest that match, over all partitions."""
+        wanted = Wanted(workflow, key, kind, message_type, to_ms(since) if since else None)
         merged = heapq.merge(
-            *(self._newest(partition) for partition in range(self._partitions)),
+            *(self._newest(partition, wanted.since_ms) for partition in range(self._partitions)),
             key=lambda letter: (letter.at_ms, letter.id),
             reverse=True,
         )
-        return list(islice((letter for letter in merged if matches(letter, workflow, key, kind)), limit))
+        return list(islice(filter(wanted.admits, merged), limit))
 
-    def _newest(self, partition: int) -> Iterator[DeadLetter]:
+    def _newest(self, partition: int, since_ms: int | None) -> Iterator[DeadLetter]:
         start = 0
         while True:
             with unavailable(self._link):
                 index = self._keys.dead(partition)
-                ids: Any = self._link.client.zrevrange(index, start, start + PAGE - 1)
+                low = "-inf" if since_ms is None else since_ms
+                ids: Any = self._link.client.zrevrangebyscore(index, "+inf", low, start=start, num=PAGE)
                 found: Any = self._link.client.hmget(self._keys.dead_letters(partition), ids) if ids else []
             yield from (_decoder.decode(data) for data in found if data is not None)
             if len(ids) < PAGE:
                 return
             start += PAGE
 
-    def count(self, *, workflow: str | None = None, key: str | None = None, kind: str | None = None) -> int:
+    def count(
+        self,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
+    ) -> int:
         """Return how many match; without filters no letter is read."""
-        if workflow is None and key is None and kind is None:
+        wanted = Wanted(workflow, key, kind, message_type, to_ms(since) if since else None)
+        if wanted == Wanted(since_ms=wanted.since_ms):
             with unavailable(self._link):
                 pipe = self._link.client.pipeline(transaction=False)
                 for partition in range(self._partitions):
-                    pipe.zcard(self._keys.dead(partition))
+                    low = "-inf" if wanted.since_ms is None else wanted.since_ms
+                    pipe.zcount(self._keys.dead(partition), low, "+inf")
                 return sum(pipe.execute())
-        letters = (letter for partition in range(self._partitions) for letter in self._newest(partition))
-        return sum(matches(letter, workflow, key, kind) for letter in letters)
+        letters = (
+            letter
+            for partition in range(self._partitions)
+            for letter in self._newest(partition, wanted.since_ms)
+        )
+        return sum(map(wanted.admits, letters))
 
     def get(self, id: str) -> DeadLetter | None:  # noqa: A002 - the field's name
         """Return one."""
@@ -97,6 +119,21 @@ class RedisDeadLetters:
             pipe.zrem(self._keys.dead(partition), id)
             pipe.hdel(self._keys.dead_letters(partition), id)
             return bool(pipe.execute()[1])
+
+    def revive(self, id: str, entry: EffectEntry) -> bool:  # noqa: A002 - the field's name
+        """Put an effect back; see revive.lua."""
+        partition = _partition(id, self._partitions)
+        if partition is None:
+            return False
+        own = self._keys
+        keys = (
+            own.dead(partition),
+            own.dead_letters(partition),
+            own.effects(partition),
+            own.begun(partition),
+        )
+        name = f"{entry.workflow}/{escape(entry.key)}:{entry.id}"
+        return bool(scripts.run(self._link, [Call(Script.REVIVE, keys, (id, encode(entry), name))])[0])
 
 
 def _partition(id_: str, partitions: int) -> int | None:

@@ -21,7 +21,7 @@ from holdfast.runtime.feed import (
     Behind,
     FeedEntry,
     Generations,
-    Parked,
+    ParkedKey,
     Place,
     Reader,
     Step,
@@ -36,7 +36,7 @@ TRIM_MAX = 10_000
 WAIT_STEP_S = 1.0
 
 _generations_decoder = msgspec.msgpack.Decoder(Generations)
-_parked_decoder = msgspec.msgpack.Decoder(Parked)
+_parked_decoder = msgspec.msgpack.Decoder(ParkedKey)
 
 
 class RedisFeed:
@@ -204,7 +204,7 @@ class RedisFeed:
         calls = [
             Call(
                 Script.FEED_BEHIND,
-                (own.readers(p), own.reading(p), own.feed(p), own.parked(p, reader)),
+                (own.readers(p), own.reading(p), own.feed(p), own.feed_parked(p, reader)),
                 (str(reader),),
             )
             for p in range(self._partitions)
@@ -271,7 +271,7 @@ class RedisFeed:
                     own.readers(p),
                     own.reading(p),
                     own.feed(p),
-                    own.parked(p, reader),
+                    own.feed_parked(p, reader),
                     own.parked_orders(p, reader),
                     own.applied(p, reader),
                 ),
@@ -284,7 +284,7 @@ class RedisFeed:
 
     # -- parking
 
-    def park(self, reader: Reader, parked: Sequence[Parked]) -> None:
+    def park(self, reader: Reader, parked: Sequence[ParkedKey]) -> None:
         """Keep parked instances; see park.lua."""
         self._park(reader, [(one.ref, encode(one)) for one in parked])
 
@@ -300,7 +300,7 @@ class RedisFeed:
         calls = [
             Call(
                 Script.PARK,
-                (own.parked(p, reader), own.parked_orders(p, reader), own.readers(p)),
+                (own.feed_parked(p, reader), own.parked_orders(p, reader), own.readers(p)),
                 (str(reader), *pairs),
             )
             for p, pairs in by_partition.items()
@@ -308,12 +308,12 @@ class RedisFeed:
         if calls:
             scripts.run(self._link, calls)
 
-    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[Parked, str]]:
+    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, str]]:
         """Return parked instances and orders, the longest parked first."""
         with unavailable(self._link):
             pipe = self._link.client.pipeline(transaction=False)
             for partition in partitions:
-                pipe.hgetall(self._keys.parked(partition, reader))
+                pipe.hgetall(self._keys.feed_parked(partition, reader))
                 pipe.hgetall(self._keys.parked_orders(partition, reader))
             replies = pipe.execute()
         found = [
@@ -329,7 +329,7 @@ class RedisFeed:
         calls = [
             Call(
                 Script.ORDER,
-                (own.parked(ref.partition, reader), own.parked_orders(ref.partition, reader)),
+                (own.feed_parked(ref.partition, reader), own.parked_orders(ref.partition, reader)),
                 (order, ref.scope),
             )
             for ref in refs

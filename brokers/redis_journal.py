@@ -13,7 +13,16 @@ from holdfast.brokers import scripts
 from holdfast.brokers.durability import Barrier
 from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink, unavailable
-from holdfast.brokers.scripts import Call, CommitCall, CommitOne, Script, TimerCall
+from holdfast.brokers.scripts import (
+    Call,
+    CommitCall,
+    CommitOne,
+    DeadCall,
+    MoreCall,
+    ParkCall,
+    Script,
+    TimerCall,
+)
 from holdfast.runtime.codec import encode
 from holdfast.runtime.config import Settings
 from holdfast.runtime.instance import RunState
@@ -34,6 +43,8 @@ from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
 INSTANCES_PER_CALL = 64
 #: Log entries that one call returns for one instance, and that one later read returns.
 ENTRIES_PER_CALL = 1_000
+#: Log entries that one call deletes.
+TRIM_PER_CALL = 5_000
 #: The longest single wait on a log, so that a dead connection is noticed.
 WAIT_STEP_S = 5.0
 
@@ -85,7 +96,7 @@ class RedisJournal:
             return Opened(ref, 0, "", 0, RunState.RUNNING, None, [])
         if reply[0] == b"held":
             return Held(ref, reply[1].decode(), int(reply[2]))
-        _, seq, head, token, run_state, snapshot, first, *tail = reply
+        _, seq, head, token, run_state, parked, reason, unique, snapshot, first, *tail = reply
         entries = list(enumerate(tail, int(first.partition(b"-")[0]))) if tail else []
         # The rest of a long tail is read up to where the log was: others may be writing to it.
         while entries and (missing := int(seq) - entries[-1][0]) > 0:
@@ -101,6 +112,9 @@ class RedisJournal:
             RunState(run_state.decode()),
             _snapshot_decoder.decode(snapshot) if snapshot else None,
             entries,
+            int(parked),
+            reason.decode(),
+            unique.decode(),
         )
 
     def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
@@ -109,8 +123,8 @@ class RedisJournal:
         calls = [self._commit_call([commits[index] for index in chunk], owner) for chunk in chunks]
         replies = self._run(chunks, calls)
         return [
-            Committed(int(number), feed_id[0].decode()) if feed_id else _REFUSALS[status](int(number))
-            for status, number, *feed_id in map(replies.__getitem__, range(len(commits)))
+            _committed(int(number), *more) if more else _REFUSALS[status](int(number))
+            for status, number, *more in map(replies.__getitem__, range(len(commits)))
         ]
 
     def _commit_call(self, commits: list[Commit], owner: str) -> Call:
@@ -132,10 +146,44 @@ class RedisJournal:
                 own.instances(partition, ref.workflow, commit.run_state),
             )
         blobs: list[bytes] = []
-        call = CommitCall(
-            owner, self._lease_ms, self._leases, [_commit_one(commit, blobs) for commit in commits]
-        )
+        ones = [_commit_one(commit, blobs, self._more(commit, keys, blobs)) for commit in commits]
+        call = CommitCall(owner, self._lease_ms, self._leases, ones)
         return Call(Script.COMMIT, keys, (encode(call), *blobs))
+
+    def _more(self, commit: Commit, keys: list[str], blobs: list[bytes]) -> MoreCall | None:
+        """Return what only some commits ask for, and put its keys behind `keys`."""
+        if commit.plain:
+            return None
+        more = MoreCall(
+            len(keys) + 1,
+            [ParkCall(id_, _placed(body, blobs), first) for id_, body, first in commit.parks] or None,
+            commit.unparks or None,
+            commit.reason,
+            commit.unique,
+            commit.unique_until_ms or None,
+            _placed(encode(commit.wipe), blobs) if commit.wipe is not None else None,
+            [DeadCall(one.id, one.at_ms, _placed(encode(one), blobs)) for one in commit.dead] or None,
+        )
+        own, ref = self._keys, commit.ref
+        keys += (own.parked(ref), own.parked_bodies(ref), own.snap(ref))
+        keys += (own.dead(ref.partition), own.dead_letters(ref.partition), own.observations(ref))
+        return more
+
+    def parked(self, refs: Sequence[Ref], limit: int) -> list[list[tuple[str, bytes]]]:
+        """Return the first commands that are kept."""
+        with unavailable(self._link):
+            pipe = self._link.client.pipeline(transaction=False)
+            for ref in refs:
+                pipe.zrange(self._keys.parked(ref), 0, limit - 1)
+            ids: list[list[bytes]] = pipe.execute()
+            for ref, found in zip(refs, ids, strict=True):
+                if found:
+                    pipe.hmget(self._keys.parked_bodies(ref), found)
+            bodies = iter(pipe.execute())
+        return [
+            [(id_.decode(), body) for id_, body in zip(found, next(bodies), strict=True)] if found else []
+            for found in ids
+        ]
 
     def snapshot(self, snapshots: Sequence[tuple[Ref, Snapshot]]) -> None:
         """Keep snapshots; see snapshot.lua."""
@@ -148,6 +196,11 @@ class RedisJournal:
             for ref, snapshot in snapshots
         ]
         scripts.run(self._link, calls)
+
+    def trim(self, ref: Ref, upto: int) -> int:
+        """Delete what a snapshot has; see trim.lua."""
+        keys = (self._keys.log(ref), self._keys.snap(ref), self._keys.readers(ref.partition))
+        return int(scripts.run(self._link, [Call(Script.TRIM, keys, (upto, TRIM_PER_CALL))])[0])
 
     def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
         """Give up leases; see release.lua."""
@@ -215,29 +268,35 @@ _REFUSALS: dict[bytes, type[Conflict | Fenced]] = {
 }
 
 
-def _commit_one(commit: Commit, blobs: list[bytes]) -> CommitOne:
+def _committed(token: int, feed_id: bytes, parked: int) -> Committed:
+    return Committed(token, feed_id.decode(), None if parked < 0 else int(parked))
+
+
+def _placed(data: bytes, blobs: list[bytes]) -> int:
+    """Put bytes behind `blobs`, and return where in ARGV they will be."""
+    blobs.append(data)
+    return len(blobs) + 1  # ARGV counts from 1, and ARGV[1] is the call
+
+
+def _commit_one(commit: Commit, blobs: list[bytes], more: MoreCall | None) -> CommitOne:
     """Return a commit as the script reads it, and put the bytes that it refers to behind `blobs`."""
-
-    def placed(data: bytes) -> int:
-        blobs.append(data)
-        return len(blobs) + 1  # ARGV counts from 1, and ARGV[1] is the call
-
     return CommitOne(
         commit.ref.workflow,
         commit.ref.key,
         commit.seq,
         commit.head,
         commit.token,
-        [placed(entry) for entry in commit.entries],
+        [_placed(entry, blobs) for entry in commit.entries],
         commit.new_head,
         commit.was,
         commit.run_state,
-        [placed(encode(effect)) for effect in commit.effects],
+        [_placed(encode(effect), blobs) for effect in commit.effects],
         commit.cancels,
         [
-            TimerCall(timer.name, timer.due_ms, timer.delay_ms, placed(timer.envelope))
+            TimerCall(timer.name, timer.due_ms, timer.delay_ms, _placed(timer.envelope, blobs))
             for timer in commit.timers
         ],
+        more,
     )
 
 

@@ -41,6 +41,11 @@ class Script(Enum):
     ORDER = "order"
     GENERATIONS = "generations"
     APPLIED = "applied"
+    WITHDRAW = "withdraw"
+    REVIVE = "revive"
+    TRIM = "trim"
+    CLAIM_UNIQUE = "claim_unique"
+    SETTLE_UNIQUE = "settle_unique"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")
@@ -56,7 +61,38 @@ class TimerCall(msgspec.Struct, frozen=True):
     data: int
 
 
-class CommitOne(msgspec.Struct, frozen=True):
+class ParkCall(msgspec.Struct, frozen=True):
+    """A command to keep, as commit.lua reads it."""
+
+    id: str
+    data: int
+    first: bool
+
+
+class DeadCall(msgspec.Struct, frozen=True):
+    """A dead letter as commit.lua reads it."""
+
+    id: str
+    at_ms: int
+    data: int
+
+
+class MoreCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What few commits ask for; see `Commit`. What is not asked for is left out, and costs nothing."""
+
+    #: Where in KEYS the keys for it begin.
+    keys: int
+    parks: Sequence[ParkCall] | None = None
+    unparks: Sequence[str] | None = None
+    reason: str | None = None
+    unique: str | None = None
+    until: int | None = None
+    #: Where in ARGV the snapshot is that stays.
+    wipe: int | None = None
+    dead: Sequence[DeadCall] | None = None
+
+
+class CommitOne(msgspec.Struct, frozen=True, omit_defaults=True):
     """A commit as commit.lua reads it; `entries` and `effects` are where in ARGV their bytes are.
 
     The bytes travel beside it, since the msgpack of Redis's Lua knows text but no binary.
@@ -74,6 +110,7 @@ class CommitOne(msgspec.Struct, frozen=True):
     effects: Sequence[int]
     cancels: Sequence[str]
     timers: Sequence[TimerCall]
+    more: MoreCall | None = None
 
 
 class CommitCall(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from holdfast.actors.client import Client, connect
 from holdfast.actors.projection_desk import ProjectionStatus
 from holdfast.actors.schedules import ScheduleDesk, ScheduleLine, ScheduleTick
 from holdfast.actors.supervisor import Supervisor
+from holdfast.brokers.folder_archive import FolderArchive
 from holdfast.brokers.redis_read_model import RedisStore
 from holdfast.brokers.sql_read_model import SqlStore
 from holdfast.runtime.app import App
@@ -17,6 +18,7 @@ from holdfast.runtime.decision import Accept, Decision, Reject, Timer, accept, r
 from holdfast.runtime.effect import EffectContext, EffectFailed, EffectTimeout, Permanent
 from holdfast.runtime.errors import (
     Conflicted,
+    DataDeleted,
     DurabilityUnavailable,
     HistoryError,
     HoldfastError,
@@ -34,14 +36,24 @@ from holdfast.runtime.errors import (
     UsageError,
     WorkflowError,
 )
-from holdfast.runtime.feed import Parked
+from holdfast.runtime.feed import ParkedKey
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.limit import Limit, Rate
 from holdfast.runtime.message import Command, Effect, Event
-from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
-from holdfast.runtime.ports import Listed, Page
+from holdfast.runtime.observation import Observation
+from holdfast.runtime.outcome import (
+    Accepted,
+    AlreadyCompleted,
+    DeadLettered,
+    Duplicate,
+    Outcome,
+    Parked,
+    Rejected,
+)
+from holdfast.runtime.ports import Listed, Page, Size
 from holdfast.runtime.projection import CheckpointStore, Projection, ProjectionContext, on
-from holdfast.runtime.record import Record
+from holdfast.runtime.record import Moved, Record
+from holdfast.runtime.retention import Archived, Retention
 from holdfast.runtime.retry import Retry
 from holdfast.runtime.schedule import CatchUp, Overlap, Schedule
 from holdfast.runtime.timers import PendingTimer
@@ -66,6 +78,9 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Overlap",
     "accept",
     "reject",
+    "Archived",
+    "FolderArchive",
+    "Retention",
     # Running effects
     "EffectContext",
     "EffectFailed",
@@ -76,7 +91,7 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "Retry",
     # Building read models
     "CheckpointStore",
-    "Parked",
+    "ParkedKey",
     "Projection",
     "ProjectionContext",
     "ProjectionStatus",
@@ -94,10 +109,13 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "DeadLettered",
     "Duplicate",
     "Outcome",
+    "Parked",
     "Rejected",
     # Reading instances
     "DeadLetter",
     "Listed",
+    "Moved",
+    "Observation",
     "Page",
     "PendingTimer",
     "ScheduleDesk",
@@ -105,12 +123,14 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "ScheduleTick",
     "Record",
     "RunState",
+    "Size",
     # Running workers
     "Durability",
     "Settings",
     "Supervisor",
     # Errors
     "Conflicted",
+    "DataDeleted",
     "DurabilityUnavailable",
     "HistoryError",
     "HoldfastError",

@@ -52,6 +52,19 @@ class Actor:
     #: The remembered command ids, oldest first.
     handled: OrderedDict[str, Handled] = field(default_factory=OrderedDict)
     snapshot_seq: int = 0
+    #: How many commands are kept for it until it is resumed.
+    parked: int = 0
+    #: Why it is in its run state, where somebody said so.
+    reason: str = ""
+    #: The unique key that it holds; empty for none.
+    unique: str = ""
+    #: Whether its data was deleted and nothing of its state is left.
+    erased: bool = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether commands that were kept for it go before all others."""
+        return self.parked > 0 and self.run_state is not RunState.PAUSED
 
     def absorb(self, seq: int, entry: Entry[Any]) -> None:
         """Fold one entry of the log.
@@ -59,6 +72,10 @@ class Actor:
         Raises:
             HistoryError: `evolve` failed on a recorded event, or the log has a gap.
         """
+        if entry.control is not None and entry.control.verb == "delete-data":
+            # What was before it is gone, and meant to be.
+            self.state, self.erased, self.seq = self.definition.workflow.initial(), True, seq - 1
+            self.handled.clear()
         if seq != self.seq + 1:
             message = f"the log of {self.ref} goes from {self.seq} to {seq}; records between them are gone"
             raise HistoryError(message)
@@ -96,6 +113,7 @@ class Actor:
             self.definition.kind.state_version,
             encode(self.state),
             tuple((id_, seq, at_ms) for id_, (seq, at_ms) in self.handled.items()),
+            self.erased,
         )
 
 
@@ -110,6 +128,7 @@ def fold(definition: Definition, opened: Opened) -> Actor:
         actor.absorb(seq, definition.entries.decode(data, f"record {seq} of {opened.ref}"))
     actor.token = opened.token
     actor.run_state = opened.run_state
+    actor.parked, actor.reason, actor.unique = opened.parked, opened.reason, opened.unique
     if actor.seq != opened.seq:
         message = (
             f"the log of {opened.ref} ends at {actor.seq}, but the instance is at {opened.seq}: "
@@ -136,6 +155,7 @@ def start(definition: Definition, ref: Ref, snapshot: Snapshot | None) -> Actor:
     at_ms = snapshot.handled[-1][2] if snapshot.handled else 0
     actor = Actor(ref, definition, state, snapshot.seq, snapshot.head, at_ms=at_ms, handled=handled)
     actor.snapshot_seq = snapshot.seq
+    actor.erased = snapshot.erased
     return actor
 
 

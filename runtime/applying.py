@@ -20,7 +20,7 @@ from holdfast.runtime.clock import Clock, from_ms, to_ms
 from holdfast.runtime.dead_letter import sentence_of, traceback_of
 from holdfast.runtime.errors import HistoryError, HoldfastError, Unavailable
 from holdfast.runtime.faults import Point
-from holdfast.runtime.feed import Feed, FeedEntry, Parked, Reader, ReadModel
+from holdfast.runtime.feed import Feed, FeedEntry, ParkedKey, Reader, ReadModel
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.message import describe
 from holdfast.runtime.projection import ProjectionContext
@@ -37,7 +37,7 @@ class Work:
     ref: Ref
     entries: list[FeedEntry] = field(default_factory=list)
     #: As what it was parked, if this is another try.
-    parked: Parked | None = None
+    parked: ParkedKey | None = None
     #: Whether what it was parked for is left out.
     skip: bool = False
 
@@ -47,7 +47,7 @@ class Applied:
     """What became of a batch."""
 
     events: int = 0
-    parked: list[Parked] = field(default_factory=list)
+    parked: list[ParkedKey] = field(default_factory=list)
 
 
 class EventFailed(Exception):
@@ -131,14 +131,14 @@ class Applier:
         with self._model.transaction(self._reader.generation, [ref.partition]) as writing:
             return writing.seqs([ref])[0]
 
-    def _parked(self, work: Work, failed: EventFailed) -> Parked:
+    def _parked(self, work: Work, failed: EventFailed) -> ParkedKey:
         before, now_ms = work.parked, to_ms(self._clock.now())
         again = before is not None and before.seq == failed.seq
         skipped = _left_out(work)[1] if again else ()
         attempts = before.attempts + 1 if before and again and before.index == failed.index else 1
         retry = self._definition.retry
         more = failed.kind == "handler" and attempts < retry.attempts
-        return Parked(
+        return ParkedKey(
             partition=work.ref.partition,
             workflow=work.ref.workflow,
             key=work.ref.key,

@@ -14,9 +14,11 @@ from typing import Any, Never, Union, get_args, get_origin
 import msgspec
 
 from holdfast.runtime.codec import EntryCodec, MessageCodec, encode
+from holdfast.runtime.control import RESERVED, is_reserved
 from holdfast.runtime.errors import WorkflowError
 from holdfast.runtime.keys import check_key
 from holdfast.runtime.message import Command, Effect, Event, Message, tag_of
+from holdfast.runtime.retention import Retention
 from holdfast.runtime.workflow import Workflow
 
 _TYPE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
@@ -47,6 +49,14 @@ class Definition:
         if not isinstance(version, int):
             message = f"{self.name}.state_version is {version!r}; it must be a whole number"
             raise WorkflowError(message)
+        keep: Any = kind.keep_records
+        if keep is not None and (not isinstance(keep, int) or keep < 0):
+            message = f"{self.name}.keep_records is {keep!r}; it must be a number of records, or None for all"
+            raise WorkflowError(message)
+        retention: Any = kind.retention
+        if not isinstance(retention, Retention):
+            message = f"{self.name}.retention is {retention!r}; it must be a Retention(...)"
+            raise WorkflowError(message)
         _check_upcasters(self.name, kind, (*command_classes, *event_classes, *effect_classes))
 
         self.commands: MessageCodec[Any] = self._codec(command_classes)
@@ -64,6 +74,8 @@ class Definition:
         except TypeError as error:
             message = f"{self.name} must be creatable without arguments: {error}"
             raise WorkflowError(message) from error
+        #: Whether instances have a unique key at all: most workflows never ask.
+        self.has_unique_key = kind.unique_key is not Workflow.unique_key
         self._check_initial()
 
     def _codec(self, classes: tuple[type[msgspec.Struct], ...]) -> MessageCodec[Any]:
@@ -149,6 +161,9 @@ def _classes(name: str, role: str, union: Any, base: type[Message]) -> tuple[typ
             message = f"{name}: {kind.__name__} must keep the tag field `type` and must not be array_like"
             raise WorkflowError(message)
         tag = tag_of(kind)
+        if is_reserved(tag):
+            message = f"{name}: {kind.__name__} is stored as {tag!r}; names that begin with {RESERVED!r} are Holdfast's own"
+            raise WorkflowError(message)
         other = by_tag.setdefault(tag, kind)
         if other is not kind:
             message = (

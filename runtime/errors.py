@@ -16,7 +16,8 @@
     │   └── ReplyTimeout           no answer in time: the command may still be decided
     ├── NotDurable                 the barrier was not reached: nothing was acknowledged
     ├── Conflicted                 the bounded number of tries against other writers was used up
-    └── HistoryError               a stored log cannot be read by the code of today: nothing was changed
+    ├── HistoryError               a stored log cannot be read by the code of today: nothing was changed
+    └── DataDeleted                what was asked for was deleted on request: only that it was is still known
 
 The first line of each docstring is the default message.
 """
@@ -91,3 +92,7 @@ class Conflicted(HoldfastError):
 
 class HistoryError(HoldfastError):
     """A stored log cannot be read by the code of today; nothing was changed."""
+
+
+class DataDeleted(HoldfastError):
+    """The instance's data was deleted on request."""

@@ -90,7 +90,7 @@ class Behind(NamedTuple):
     parked: int
 
 
-class Parked(msgspec.Struct, frozen=True, kw_only=True):
+class ParkedKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key of which an event could not be applied: it waits, the others go on."""
 
     partition: int
@@ -202,7 +202,7 @@ class Feed(Protocol):
 class Parking(Protocol):
     """Keeps which keys a reader has parked; proved by tests/contract/test_parking.py."""
 
-    def park(self, reader: Reader, parked: Sequence[Parked]) -> None:
+    def park(self, reader: Reader, parked: Sequence[ParkedKey]) -> None:
         """Keep parked keys; one that is known is replaced, and orders for it are done with."""
         ...
 
@@ -210,7 +210,7 @@ class Parking(Protocol):
         """Forget parked keys and the orders for them."""
         ...
 
-    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[Parked, str]]:
+    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, str]]:
         """Return parked keys, each with the order for it: retry, skip, or empty for none."""
         ...
 

@@ -9,6 +9,9 @@ import os
 import secrets
 from collections.abc import Iterator
 
+#: The longest command id, in bytes of UTF-8: it is kept in every record.
+ID_BYTES_MAX = 128
+
 _PREFIX_BYTES = 9  # 72 random bits: a million processes collide with a chance of one in ten thousand million
 
 _prefix: str

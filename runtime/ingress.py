@@ -16,7 +16,7 @@ from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import check_size, encode
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import HoldfastError, KeyRefused, Undecodable
-from holdfast.runtime.ids import new_id
+from holdfast.runtime.ids import ID_BYTES_MAX, new_id
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.message import TAG_FIELD, Envelope, describe
 from holdfast.runtime.ports import Delivery
@@ -50,10 +50,14 @@ def translate(
             f"an upcaster of {definition.name} made {len(found)} messages of one command; it must make one"
         )
         raise Undecodable(message)
+    command_id = attributes.get("message_id") or new_id()
+    if len(command_id.encode(errors="surrogatepass")) > ID_BYTES_MAX:
+        message = f"the message_id is longer than {ID_BYTES_MAX} bytes: {command_id[:40]!r}..."
+        raise Undecodable(message)
     key = _key(definition, found[0])
     payload = check_size(_payload(found[0], tag), tag, payload_bytes_max)
     envelope = Envelope(
-        attributes.get("message_id") or new_id(),
+        command_id,
         definition.type,
         key,
         payload,

@@ -11,6 +11,8 @@ from typing import Any
 
 from holdfast.runtime.app import App
 from holdfast.runtime.codec import decode_envelope
+from holdfast.runtime.control import decode_control
+from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import HoldfastError, Undecodable, UnknownType
 from holdfast.runtime.keys import Ref, check_key, partition_of
@@ -30,6 +32,12 @@ class Letter:
     stalled: UnknownType | None = None
     #: Why it can never be decided.
     broken: Exception | None = None
+    #: Whether it was kept while its instance was paused: the delivery is made up, and there is nothing to acknowledge.
+    parked: bool = False
+    #: How often `decide` was asked about it.
+    tries: int = 0
+    #: Its dead letter, where that is written together with what else became of its mailbox.
+    dead: DeadLetter | None = None
 
 
 @dataclass(slots=True)
@@ -84,10 +92,24 @@ def sort(app: App, deliveries: Sequence[Delivery], partitions: int) -> Sorted:
         if box.definition is None:
             letter.stalled = letter.stalled or box.letters[0].stalled
             continue
-        try:
-            letter.command = box.definition.commands.decode(envelope.payload)
-        except UnknownType as error:
-            letter.stalled = error
-        except Exception as error:  # noqa: BLE001 - an upcaster is user code and may raise anything
-            letter.broken = error
+        _read(box.definition, letter)
     return Sorted(list(boxes.values()), unreadable)
+
+
+def parked_letter(definition: Definition, ref: Ref, body: bytes) -> Letter:
+    """Return a command that was kept while its instance was paused, as if it had just come in."""
+    letter = Letter(-1, Delivery(ref.partition, body, 0, None), decode_envelope(body), parked=True)
+    _read(definition, letter)
+    return letter
+
+
+def _read(definition: Definition, letter: Letter) -> None:
+    """Read a letter's command: one of the workflow, or else one that every instance understands."""
+    payload = letter.envelope.payload
+    try:
+        letter.command = definition.commands.decode(payload)
+    except UnknownType as error:
+        letter.command = decode_control(payload)
+        letter.stalled = error if letter.command is None else None
+    except Exception as error:  # noqa: BLE001 - an upcaster is user code and may raise anything
+        letter.broken = error

@@ -50,6 +50,10 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     cause: str | None = None
     #: The W3C traceparent under which it was sent.
     trace: str | None = None
+    #: Whether it goes before what its paused instance keeps already: it failed, and the others waited for it.
+    first: bool = False
+    #: What happened to it before, where it was a dead letter and was sent again: one sentence each.
+    history: tuple[str, ...] = ()
 
 
 def tag_of(kind: type[msgspec.Struct]) -> str:

@@ -50,22 +50,33 @@ class DeadLettered:
     dead_letter_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The instance is paused, and the command is kept for it, in order, until it is resumed.
+
+    Executing it again with the same id tells what became of it then.
+    """
+
+    #: Why the instance is paused.
+    reason: str
+
+
 #: Everything that `client.execute` can return.
-Outcome = Accepted[Any] | Rejected | AlreadyCompleted | Duplicate[Any] | DeadLettered
+Outcome = Accepted[Any] | Rejected | AlreadyCompleted | Duplicate[Any] | DeadLettered | Parked
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """An outcome on its way back to a waiting caller, and as a refusal is remembered."""
 
     command_id: str
-    #: accepted, rejected, completed or dead.
+    #: accepted, rejected, completed, dead or parked.
     kind: str
     #: Whether a command with this id had been decided before.
     duplicate: bool = False
     seq: int = 0
     #: The record as the log keeps it (accepted).
     entry: bytes = b""
-    #: The reason (rejected), the run state (completed), the error (dead).
+    #: The reason (rejected, parked), the run state (completed), the error (dead).
     reason: str = ""
     #: The details of a refusal, as msgpack; the id of the dead letter.
     details: bytes = b""

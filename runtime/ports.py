@@ -18,6 +18,7 @@ from holdfast.runtime.feed import Parking as Parking  # noqa: PLC0414 - a port l
 from holdfast.runtime.feed import ReadModel as ReadModel  # noqa: PLC0414 - a port like those below
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
 from holdfast.runtime.timers import Timers as Timers  # noqa: PLC0414 - shown here with the other ports
 
@@ -39,6 +40,12 @@ class Opened:
     snapshot: Snapshot | None
     #: The log's entries after the snapshot, as stored: (seq, bytes).
     tail: Sequence[tuple[int, bytes]]
+    #: How many commands are kept for it until it is resumed.
+    parked: int = 0
+    #: Why it is in its run state, where somebody said so.
+    reason: str = ""
+    #: The unique key that it holds; empty for none.
+    unique: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +58,21 @@ class Held:
     remaining_ms: int
 
 
+class Park(NamedTuple):
+    """A command to keep until its instance is resumed."""
+
+    command_id: str
+    #: Its envelope, as it arrived.
+    body: bytes
+    #: Whether it goes before what is kept already.
+    first: bool = False
+
+
 @dataclass(slots=True)
 class Commit:
     """What one instance's decisions ask to be written, all or nothing.
 
-    Without entries it writes nothing and only checks that the view it is based on still holds.
+    Without entries or parked commands it writes nothing and only checks that the view it is based on still holds.
     """
 
     ref: Ref
@@ -72,6 +89,35 @@ class Commit:
     #: Names of timers to cancel; applied before `timers`.
     cancels: list[str] = field(default_factory=list)
     timers: list[TimerEntry] = field(default_factory=list)
+    #: Commands to keep; one that is kept already stays as and where it is.
+    parks: list[Park] = field(default_factory=list)
+    #: Ids of commands that are kept no longer.
+    unparks: list[str] = field(default_factory=list)
+    #: Why the instance will be in its run state; None to leave that as it is.
+    reason: str | None = None
+    #: The unique key that it will hold, empty for none; None to leave that as it is. See `Uniques`.
+    unique: str | None = None
+    #: Until when the claim on that key lasts, by the journal's clock: later the commit is a conflict.
+    unique_until_ms: int = 0
+    #: Delete everything recorded but the last entry, and have this as the snapshot.
+    wipe: Snapshot | None = None
+    #: Dead letters that nothing else would bring back if they were written later.
+    dead: list[DeadLetter] = field(default_factory=list)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it asks for nothing but what every decision may."""
+        return (
+            self.reason is None
+            and self.unique is None
+            and self.wipe is None
+            and not (self.parks or self.unparks or self.dead or self.unique_until_ms)
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether it writes nothing."""
+        return not (self.entries or self.parks or self.unparks or self.dead)
 
 
 class Committed(NamedTuple):
@@ -81,6 +127,8 @@ class Committed(NamedTuple):
     token: int
     #: Where the last record is in the partition's feed; empty while nobody reads that.
     feed_id: str = ""
+    #: How many commands are kept now; None where the commit did not touch them.
+    parked: int | None = None
 
 
 class Conflict(NamedTuple):
@@ -117,6 +165,13 @@ class Journal(Protocol):
         """Keep each snapshot that is newer than the kept one and still at the log's head."""
         ...
 
+    def trim(self, ref: Ref, upto: int) -> int:
+        """Delete a log's entries up to a sequence number, as far as a snapshot has them and nobody reads the feed.
+
+        Return how many those were.
+        """
+        ...
+
     def release(self, refs: Sequence[tuple[Ref, int]], owner: str) -> None:
         """Give up the leases that are still held with these tokens."""
         ...
@@ -127,6 +182,10 @@ class Journal(Protocol):
 
     def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
         """Return single entries by sequence number; None for one that is not (or no longer) there."""
+        ...
+
+    def parked(self, refs: Sequence[Ref], limit: int) -> list[list[tuple[str, bytes]]]:
+        """Return for each instance the first commands that are kept for it, in order: (command id, envelope)."""
         ...
 
     def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
@@ -147,6 +206,18 @@ class Outbox(Protocol):
 
     def timers(self, partition: int, limit: int) -> list[tuple[int, TimerEntry]]:
         """Return pending timers by due time: (milliseconds since 1970, timer)."""
+        ...
+
+
+class Remains(Protocol):
+    """Clears away what an instance that is over has left elsewhere; proved by tests/contract/test_remains.py."""
+
+    def withdraw(self, ref: Ref) -> int:
+        """Remove a finished instance's pending timers and the effects in the outbox; return how many there were."""
+        ...
+
+    def scrub(self, ref: Ref) -> int:
+        """Do what `withdraw` does, and forget the dead letters of an instance whose data was deleted."""
         ...
 
 
@@ -191,12 +262,22 @@ class DeadLetters(Protocol):
         workflow: str | None = None,
         key: str | None = None,
         kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 100,
     ) -> list[DeadLetter]:
         """Return dead letters, newest first."""
         ...
 
-    def count(self, *, workflow: str | None = None, key: str | None = None, kind: str | None = None) -> int:
+    def count(
+        self,
+        *,
+        workflow: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        message_type: str | None = None,
+        since: datetime | None = None,
+    ) -> int:
         """Return how many dead letters there are."""
         ...
 
@@ -206,6 +287,25 @@ class DeadLetters(Protocol):
 
     def remove(self, id: str) -> bool:  # noqa: A002 - the field's name
         """Forget a dead letter; return whether it was there."""
+        ...
+
+    def revive(self, id: str, entry: EffectEntry) -> bool:  # noqa: A002 - the field's name
+        """Put an effect back into the outbox, as one that nobody has begun, and forget its dead letter, in one step.
+
+        Return whether the letter was there; without it nothing is put back.
+        """
+        ...
+
+
+class Observations(Protocol):
+    """Keeps what came to instances, the latest of each; proved by tests/contract/test_observations.py."""
+
+    def observe(self, seen: Sequence[tuple[Ref, Observation]]) -> None:
+        """Keep observations."""
+        ...
+
+    def observations(self, ref: Ref, limit: int) -> list[Observation]:
+        """Return the latest observations of an instance, newest first."""
         ...
 
 
@@ -245,6 +345,26 @@ class Directory(Protocol):
 
     def count(self, workflow: str, run_state: RunState) -> int:
         """Return how many instances are in a run state."""
+        ...
+
+
+class Size(NamedTuple):
+    """How much room the instances of a workflow take, as far as a sample tells."""
+
+    workflow: str
+    instances: int
+    #: Of all of them, reckoned from the sample.
+    bytes: int
+    sampled: int
+    #: The largest of the sample: (key, bytes).
+    largest: list[tuple[str, int]]
+
+
+class Sizes(Protocol):
+    """Measures what instances take; proved by tests/contract/test_sizes.py."""
+
+    def sizes(self, workflows: Sequence[str], sample: int) -> list[Size]:
+        """Measure up to `sample` instances of each workflow, picked by chance."""
         ...
 
 

@@ -14,6 +14,17 @@ import msgspec
 E = TypeVar("E")
 
 
+class Moved(msgspec.Struct, frozen=True, array_like=True):
+    """What a built-in command did to the run itself; a record of one has this and no events."""
+
+    #: pause, resume, cancel or delete-data.
+    verb: str
+    #: Why, in the words of whoever asked.
+    reason: str = ""
+    #: When a paused instance is resumed without being asked, in milliseconds since 1970; 0 for never.
+    resume_at_ms: int = 0
+
+
 class Entry(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     """One decision in the form in which it is stored: a msgpack array.
 
@@ -32,6 +43,8 @@ class Entry(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     cause: str | None = None
     #: The W3C traceparent of the turn.
     trace: str | None = None
+    #: What it did to the run; None for a decision of the workflow.
+    control: Moved | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,8 @@ class Record(Generic[E]):
     events: tuple[E, ...]
     cause: str | None
     trace: str | None
+    #: What a built-in command did to the run: then there are no events.
+    control: Moved | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
@@ -59,6 +74,8 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     state: bytes
     #: The handled command ids that are still remembered: (id, seq, at_ms), oldest first.
     handled: tuple[tuple[str, int, int], ...] = ()
+    #: Whether the data was deleted and nothing is left of the state.
+    erased: bool = False
 
 
 class EffectEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +90,8 @@ class EffectEntry(msgspec.Struct, frozen=True, array_like=True):
     payload: bytes
     at_ms: int
     trace: str | None = None
+    #: What happened to it before, where it was a dead letter and was put back: one sentence each.
+    history: tuple[str, ...] = ()
 
 
 class TimerEntry(msgspec.Struct, frozen=True, array_like=True):

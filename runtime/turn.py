@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import groupby
 
 import msgspec
@@ -23,16 +24,20 @@ from holdfast.runtime.actor import Actor, UnusableSnapshot, fold
 from holdfast.runtime.app import App
 from holdfast.runtime.cache import ActorCache
 from holdfast.runtime.clock import Clock, monotonic, to_ms
+from holdfast.runtime.control import Cancel, Control, DeleteData
 from holdfast.runtime.dead_letter import DeadLetter, sentence_of, traceback_of
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import HistoryError
 from holdfast.runtime.faults import Point
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.mailbox import Letter, Mailbox, sort
+from holdfast.runtime.mailbox import Letter, Mailbox, parked_letter, sort
+from holdfast.runtime.message import describe
+from holdfast.runtime.observation import Observation
 from holdfast.runtime.outcome import Answer
-from holdfast.runtime.plan import DECIDE_ATTEMPTS, Plan, make_plan
+from holdfast.runtime.plan import Plan, make_plan
 from holdfast.runtime.ports import Answers, Committed, Delivery, Held, Journal, Opened, Suspects
 from holdfast.runtime.record import Snapshot
+from holdfast.runtime.uniques import Claim, Claimed, Taken, Uniques
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +51,14 @@ SNAPSHOT_SHARE = 4
 #: Tries against other writers before a mailbox is put off. Each costs two round trips; more than a few means that
 #: somebody else owns the instance and should be left to it.
 COMMIT_ATTEMPTS = 5
+
+#: Rounds of claiming unique keys for one mailbox; each ends with a command of it refused.
+CLAIM_ROUNDS = 5
+
+#: Kept commands that one commit takes when an instance goes on, and how many such commits one turn makes of them:
+#: the other instances of the batch wait for their turn meanwhile.
+PARKED_PER_COMMIT = 500
+PARKED_COMMITS_MAX = 20
 
 _answer_decoder = msgspec.msgpack.Decoder(Answer)
 
@@ -73,15 +86,24 @@ class TurnResult:
     deferred: list[Delivery] = field(default_factory=list)
     #: The instances that those are for.
     waiting: set[Ref] = field(default_factory=set)
+    #: The instances that were resumed and have not gone on with all that was kept for them: while that is so, no
+    #: control of theirs is done with, for nobody else would bring them on.
+    unfinished: set[Ref] = field(default_factory=set)
     dead: list[DeadLetter] = field(default_factory=list)
     #: (reply address, answer) for callers who wait.
     replies: list[tuple[str, Answer]] = field(default_factory=list)
     #: Refusals to remember before they are answered: (partition, name, answer). A name is the instance and the id.
     refusals: list[tuple[int, str, Answer]] = field(default_factory=list)
-    #: How many commands were committed, refused, and found handled before.
+    #: Instances that were cancelled or whose data was deleted: what they left elsewhere is to be cleared away.
+    over: list[Ref] = field(default_factory=list)
+    erased: list[Ref] = field(default_factory=list)
+    #: What is to be kept of what came, where a workflow wants that.
+    observed: list[tuple[Ref, Observation]] = field(default_factory=list)
+    #: How many commands were committed, refused, found handled before, and kept for paused instances.
     accepted: int = 0
     rejected: int = 0
     duplicates: int = 0
+    parked: int = 0
     #: How often a commit met another writer.
     conflicts: int = 0
 
@@ -103,12 +125,15 @@ class Turn:
         cache: ActorCache | None = None,
         trace: Callable[[], str | None] = lambda: None,
         alone: AbstractContextManager[object] | None = None,
+        uniques: Uniques | None = None,
     ) -> None:
         self._app = app
         self._journal = journal
         self._answers = answers
         self._suspects = suspects
         self._begun: dict[tuple[int, str], int] = {}
+        #: Kept commands that were counted in this run.
+        self._tried: dict[tuple[int, str], int] = {}
         self._owner = owner
         self._clock = clock
         self._partitions = partitions
@@ -117,6 +142,8 @@ class Turn:
         #: Held while a suspect is worked on. One for all turns of a process: they die together, and only the one who
         #: killed them shall be counted.
         self._alone = alone or nullcontext()
+        self._uniques = uniques
+        self._watched = frozenset(one.type for one in app.definitions if one.kind.observe_inputs)
         self.cache = cache if cache is not None else ActorCache()
 
     def run(self, deliveries: Sequence[Delivery]) -> TurnResult:
@@ -142,26 +169,32 @@ class Turn:
                 if box.ref in result.waiting:
                     self._defer(result, box.ref, box.letters)
                     box.letters = []
+        self._tried = {}
         suspects = self._suspected(batch.mailboxes)
         boxes = self._without_the_given_up(result, batch.mailboxes, suspects)
         boxes = self._without_the_refused(result, boxes)
         pending = {box.ref: box for box in boxes}
         plans: list[Plan] = []
-        for attempt in range(COMMIT_ATTEMPTS):
-            if not pending:
-                break
-            if attempt:
-                result.conflicts += len(pending)
-            plans += self._attempt(result, pending)
+        lost = rounds = 0
+        while pending and lost < COMMIT_ATTEMPTS and rounds < PARKED_COMMITS_MAX:
+            standing, conflicts = self._attempt(result, pending)
+            plans += standing
+            result.conflicts += conflicts
+            lost += bool(conflicts)
+            rounds += 1
+            if not standing and not conflicts:
+                break  # what is left waits for somebody else
         for box in pending.values():
+            result.waiting.add(box.ref)
             self._defer(result, box.ref, box.letters)
         for plan in plans:
             self._settle(result, plan)
         self._answer_duplicates(result, plans)
         self._snapshot(plans)
-        if suspects:
-            self._suspects.clear(list(suspects))
-            for command in suspects:
+        ended = suspects | self._tried
+        if ended:
+            self._suspects.clear(list(ended))
+            for command in ended:
                 self._begun.pop(command, None)
 
     # -- before the decision
@@ -174,6 +207,9 @@ class Turn:
             for letter in box.letters
             if _suspicious(letter.delivery)
         ]
+        return self._begin(commands)
+
+    def _begin(self, commands: list[tuple[int, str]]) -> dict[tuple[int, str], int]:
         # What this process began before and lived through (a server was away, say) is the same turn still.
         new = [command for command in commands if command not in self._begun]
         if new:
@@ -189,15 +225,18 @@ class Turn:
             letters = []
             for letter in box.letters:
                 turns = suspects.get((box.ref.partition, _name(box.ref, letter)), 0) if suspects else 0
+                error: Exception | None = None
                 if turns > self._limits.deliveries_max:
-                    text = (
-                        f"{turns - 1} turns on it were begun and never came to an end: it may kill its worker"
-                    )
-                    self._bury(result, letter.delivery, PoisonCommand(text), letter)
+                    error = PoisonCommand(_poison(turns))
                 elif letter.stalled is not None and self._out_of_patience(letter.delivery):
-                    self._bury(result, letter.delivery, letter.stalled, letter)
-                else:
+                    error = letter.stalled
+                if error is None:
                     letters.append(letter)
+                elif box.definition is not None and box.definition.kind.pause_on_dead_letter:
+                    letter.stalled, letter.broken = None, error
+                    letters.append(letter)
+                else:
+                    self._bury(result, letter.delivery, error, letter)
             box.letters = letters
             if not letters:
                 continue
@@ -223,10 +262,12 @@ class Turn:
             return boxes
         found = self._answers.recall([(box.ref.partition, _name(box.ref, letter)) for box, letter in wanted])
         refused = set()
-        for (_, letter), data in zip(wanted, found, strict=True):
+        for (box, letter), data in zip(wanted, found, strict=True):
             if data is not None:
                 refused.add(letter.index)
-                self._reply(result, letter, _answer_decoder.decode(data), duplicate=letter.delivery.fresh)
+                self._reply(
+                    result, box.ref, letter, _answer_decoder.decode(data), duplicate=letter.delivery.fresh
+                )
                 result.duplicates += 1
         for box in boxes if refused else ():
             box.letters = [letter for letter in box.letters if letter.index not in refused]
@@ -234,15 +275,23 @@ class Turn:
 
     # -- the decision
 
-    def _attempt(self, result: TurnResult, pending: dict[Ref, Mailbox]) -> list[Plan]:
-        """Try every pending mailbox once; return the plans that stand, and leave in `pending` those that do not."""
+    def _attempt(self, result: TurnResult, pending: dict[Ref, Mailbox]) -> tuple[list[Plan], int]:
+        """Try every pending mailbox once; return the plans that stand, and how many met another writer.
+
+        What is left in `pending` is to be tried again: after a conflict, or because there is more to do first.
+        """
         actors = self._actors(result, pending)
         faults.reach(Point.OPENED)
         now, trace = self._clock.now(), self._trace()
-        plans = [
-            make_plan(actor, pending[actor.ref].letters, now, trace, self._limits.payload_bytes_max)
-            for actor in actors
-        ]
+        kept = self._kept(pending, [actor for actor in actors if actor.draining])
+        plans = []
+        for actor in actors:
+            letters = kept[actor.ref] if actor.ref in kept else pending[actor.ref].letters
+            plans.append(make_plan(actor, letters, now, trace, self._limits.payload_bytes_max))
+        if self._uniques is not None and any(plan.claims for plan in plans):
+            plans = self._claimed(self._uniques, plans, now, trace)
+        for plan in plans:
+            self._write_with(plan)
         faults.reach(Point.DECIDED)
         to_commit = [plan for plan in plans if plan.needs_check]
         outcomes = self._journal.commit([plan.commit for plan in to_commit], self._owner) if to_commit else []
@@ -255,12 +304,128 @@ class Turn:
                 lost.add(plan.actor.ref)
                 self.cache.drop(plan.actor.ref)
         standing = [plan for plan in plans if plan.actor.ref not in lost]
+        self._settle_uniques(standing)
         for plan in standing:
-            del pending[plan.actor.ref]
+            ref = plan.actor.ref
+            if plan.actor.draining:
+                result.unfinished.add(ref)
+            else:
+                result.unfinished.discard(ref)
+            if ref not in kept:
+                pending[ref].letters = plan.rest
+            if plan.deferred:
+                self._defer(result, ref, pending.pop(ref).letters)
+            elif not (pending[ref].letters or plan.actor.draining):
+                del pending[ref]
             if plan.failures:
                 # User code that failed may have changed a state that it was to leave alone.
-                self.cache.drop(plan.actor.ref)
+                self.cache.drop(ref)
+        return standing, len(lost)
+
+    def _kept(self, pending: dict[Ref, Mailbox], actors: list[Actor]) -> dict[Ref, list[Letter]]:
+        """Return the next commands that were kept for instances which may go on."""
+        if not actors:
+            return {}
+        found = self._journal.parked([actor.ref for actor in actors], PARKED_PER_COMMIT)
+        return {
+            actor.ref: self._kept_letters(pending[actor.ref], actor, kept)
+            for actor, kept in zip(actors, found, strict=True)
+        }
+
+    def _kept_letters(self, box: Mailbox, actor: Actor, kept: list[tuple[str, bytes]]) -> list[Letter]:
+        letters = [parked_letter(actor.definition, actor.ref, body) for _, body in kept]
+        if any(_suspicious(letter.delivery) for letter in box.letters):
+            # One of them may be what kills the workers, and not the command that was handed out again.
+            letters = letters[:1]
+            for letter in letters:
+                command = (actor.ref.partition, _name(actor.ref, letter))
+                turns = self._tried[command] = self._begin([command])[command]
+                # Sooner than what was handed out, whose turns are as many.
+                if turns > max(1, self._limits.deliveries_max - 2):
+                    letter.stalled, letter.broken = None, PoisonCommand(_poison(turns))
+        if any(self._out_of_patience(letter.delivery) for letter in box.letters):
+            for letter in letters:
+                letter.stalled, letter.broken = None, letter.broken or letter.stalled
+        return letters
+
+    def _claimed(self, uniques: Uniques, plans: list[Plan], now: datetime, trace: str | None) -> list[Plan]:
+        """Claim the unique keys that plans need, and plan again without those that others have.
+
+        A plan that needs a key which another is just about to have is left out, and tried again later.
+        """
+        standing = [plan for plan in plans if not plan.claims]
+        asking = [plan for plan in plans if plan.claims]
+        taken: dict[Ref, dict[str, str]] = {plan.actor.ref: {} for plan in asking}
+        for _ in range(CLAIM_ROUNDS):
+            claims = [
+                (plan, Claim(unique, plan.actor.ref, plan.seq)) for plan in asking for unique in plan.claims
+            ]
+            results = uniques.claim([claim for _, claim in claims])
+            later: set[Ref] = set()
+            refused: set[Ref] = set()
+            for (plan, claim), result in zip(claims, results, strict=True):
+                ref = plan.actor.ref
+                if isinstance(result, Claimed):
+                    until_ms = plan.commit.unique_until_ms
+                    plan.commit.unique_until_ms = min(until_ms or result.until_ms, result.until_ms)
+                elif isinstance(result, Taken):
+                    taken[ref][claim.unique] = result.holder
+                    refused.add(ref)
+                else:
+                    later.add(ref)
+            # Two that need each other's must not wait for each other.
+            let_go = [
+                claim._replace(seq=claim.seq + 1)
+                for (_, claim), result in zip(claims, results, strict=True)
+                if claim.holder in later and isinstance(result, Claimed)
+            ]
+            if let_go:
+                uniques.give_up(let_go)
+            standing += [plan for plan in asking if plan.actor.ref not in later | refused]
+            asking = [
+                make_plan(
+                    plan.actor,
+                    plan.letters,
+                    now,
+                    trace,
+                    self._limits.payload_bytes_max,
+                    taken[plan.actor.ref],
+                )
+                for plan in asking
+                if plan.actor.ref in refused - later
+            ]
+            standing += [plan for plan in asking if not plan.claims]
+            asking = [plan for plan in asking if plan.claims]
+            if not asking:
+                break
         return standing
+
+    def _settle_uniques(self, plans: list[Plan]) -> None:
+        """Confirm the unique keys that instances have now, and free those that they no longer have."""
+        if self._uniques is None:
+            return
+        have: list[Claim] = []
+        gave_up: list[Claim] = []
+        for plan in plans:
+            if not plan.before and not plan.claims:
+                continue
+            ref, seq = plan.actor.ref, plan.seq
+            if plan.unique in plan.claims:
+                have.append(Claim(plan.unique, ref, seq))
+            gone = {plan.before, *plan.claims} - {"", plan.unique}
+            gave_up.extend(Claim(unique, ref, seq + 1) for unique in gone)
+        if have:
+            self._uniques.confirm(have)
+        if gave_up:
+            self._uniques.give_up(gave_up)
+
+    def _write_with(self, plan: Plan) -> None:
+        """Write dead letters with the commit where nothing else would bring them back after a crash."""
+        pausing = plan.actor.definition.kind.pause_on_dead_letter
+        for letter, error in plan.failures:
+            if pausing or letter.parked:
+                letter.dead = self._dead(letter.delivery, error, letter)
+                plan.commit.dead.append(letter.dead)
 
     def _actors(self, result: TurnResult, pending: dict[Ref, Mailbox]) -> list[Actor]:
         """Return the pending mailboxes' actors, from the cache or opened; put off or bury those that cannot be."""
@@ -297,6 +462,11 @@ class Turn:
     # -- after the decision
 
     def _settle(self, result: TurnResult, plan: Plan) -> None:
+        settled = (letter for letter, answer in plan.answers if answer.kind == "accepted")
+        for letter in (*settled, *(letter for letter, _ in plan.duplicates)):
+            # Again for one that was recorded before: nobody knows whether its remains were cleared away then.
+            if isinstance(letter.command, Cancel | DeleteData):
+                (result.over if isinstance(letter.command, Cancel) else result.erased).append(plan.actor.ref)
         for letter, answer in plan.answers:
             if answer.duplicate:
                 result.duplicates += 1
@@ -304,30 +474,36 @@ class Turn:
                 result.accepted += 1
             elif answer.kind == "rejected":
                 result.rejected += 1
+            elif answer.kind == "parked":
+                result.parked += 1
             if answer.kind == "rejected" and letter.envelope.reply_to is not None:
                 first = replace(answer, duplicate=False) if answer.duplicate else answer
                 ref = plan.actor.ref
                 result.refusals.append((ref.partition, _name(ref, letter), first))
             placed = bool(plan.position) and answer.kind == "accepted"
-            self._reply(result, letter, replace(answer, position=plan.position) if placed else answer)
+            placed_answer = replace(answer, position=plan.position) if placed else answer
+            self._reply(result, plan.actor.ref, letter, placed_answer)
         for letter, error in plan.failures:
             self._bury(result, letter.delivery, error, letter)
         self._defer(result, plan.actor.ref, plan.deferred)
 
     def _answer_duplicates(self, result: TurnResult, plans: list[Plan]) -> None:
         """Answer commands that were handled before with their first outcome, read from the log."""
-        waiting, wanted = [], []
+        waiting: list[tuple[Letter, int]] = []
+        wanted: list[tuple[Ref, int]] = []
         for plan in plans:
             for letter, seq in plan.duplicates:
                 result.duplicates += 1
                 if letter.envelope.reply_to is None:
-                    result.done.append(letter.delivery)
+                    self._observe(result, plan.actor.ref, letter, "duplicate", seq=seq)
+                    self._done(result, plan.actor.ref, letter)
                 else:
                     waiting.append((letter, seq))
                     wanted.append((plan.actor.ref, seq))
-        for (letter, seq), data in zip(waiting, self._journal.entry(wanted) if wanted else (), strict=True):
+        found = self._journal.entry(wanted) if wanted else ()
+        for (letter, seq), (ref, _), data in zip(waiting, wanted, found, strict=True):
             answer = Answer(letter.envelope.id, "accepted", seq=seq, entry=data or b"")
-            self._reply(result, letter, answer, duplicate=letter.delivery.fresh)
+            self._reply(result, ref, letter, answer, duplicate=letter.delivery.fresh and not letter.parked)
 
     def _snapshot(self, plans: list[Plan]) -> None:
         due: list[tuple[Ref, Snapshot]] = []
@@ -352,43 +528,82 @@ class Turn:
         if due:
             self._journal.snapshot(due)
             faults.reach(Point.SNAPSHOT)
+            for ref, snapshot in due:
+                keep = self._app.definition(ref.workflow).kind.keep_records
+                if keep is not None and snapshot.seq > keep:
+                    self._journal.trim(ref, snapshot.seq - keep)
 
-    def _reply(self, result: TurnResult, letter: Letter, answer: Answer, *, duplicate: bool = False) -> None:
+    def _reply(
+        self, result: TurnResult, ref: Ref, letter: Letter, answer: Answer, *, duplicate: bool = False
+    ) -> None:
+        kind = "duplicate" if duplicate or answer.duplicate else answer.kind
+        self._observe(result, ref, letter, kind, answer.reason, answer.seq)
         if letter.envelope.reply_to is not None:
             if duplicate:
                 answer = replace(answer, duplicate=True)
             result.replies.append((letter.envelope.reply_to, answer))
-        result.done.append(letter.delivery)
+        self._done(result, ref, letter)
+
+    def _observe(
+        self, result: TurnResult, ref: Ref, letter: Letter, outcome: str, reason: str = "", seq: int = 0
+    ) -> None:
+        """Note what became of a letter, where its workflow wants that."""
+        if ref.workflow not in self._watched:
+            return
+        envelope = letter.envelope
+        name = describe(letter.command) if letter.command is not None else ""
+        at_ms = to_ms(self._clock.now())
+        seen = Observation(envelope.id, name, envelope.payload, at_ms, outcome, reason, seq)
+        result.observed.append((ref, seen))
+
+    def _done(self, result: TurnResult, ref: Ref, letter: Letter) -> None:
+        """Say that a letter is done with, as far as it came in a delivery."""
+        if letter.parked:
+            return
+        if ref in result.unfinished and isinstance(letter.command, Control):
+            self._defer(result, ref, [letter])
+        else:
+            result.done.append(letter.delivery)
 
     def _defer(self, result: TurnResult, ref: Ref, letters: Sequence[Letter]) -> None:
         for letter in letters:
             result.waiting.add(ref)
+            if letter.parked:
+                continue
             if letter.delivery.deferred_since == 0:
                 letter.delivery.deferred_since = monotonic()
             result.deferred.append(letter.delivery)
 
     def _bury(self, result: TurnResult, delivery: Delivery, error: Exception, letter: Letter | None) -> None:
+        dead = (letter.dead if letter is not None else None) or self._dead(delivery, error, letter)
+        result.dead.append(dead)
+        if letter is None or not letter.parked:
+            result.done.append(delivery)
         envelope = letter.envelope if letter is not None else None
-        attempts = DECIDE_ATTEMPTS if envelope and letter and letter.command is not None else 1
-        dead = DeadLetter(
+        if envelope is not None and letter is not None:
+            ref = Ref(delivery.partition, envelope.workflow, envelope.key)
+            self._observe(result, ref, letter, "dead", dead.error)
+        if envelope is not None and envelope.reply_to is not None:
+            answer = Answer(envelope.id, "dead", reason=dead.error, dead_letter_id=dead.id)
+            result.replies.append((envelope.reply_to, answer))
+
+    def _dead(self, delivery: Delivery, error: Exception, letter: Letter | None) -> DeadLetter:
+        envelope = letter.envelope if letter is not None else None
+        return DeadLetter(
             id=f"{delivery.partition}.{ids.new_id()}",
             kind="command",
             partition=delivery.partition,
             body=delivery.body,
             error=sentence_of(error),
             traceback=traceback_of(error),
-            attempts=max(delivery.redeliveries, attempts),
+            attempts=max(delivery.redeliveries, letter.tries if letter is not None else 0, 1),
             at_ms=to_ms(self._clock.now()),
             command_id=envelope.id if envelope else "",
             workflow=envelope.workflow if envelope else "",
             key=envelope.key if envelope else "",
             message_type=type(letter.command).__name__ if letter and letter.command is not None else "",
+            history=envelope.history if envelope else (),
         )
-        result.dead.append(dead)
-        result.done.append(delivery)
-        if envelope is not None and envelope.reply_to is not None:
-            answer = Answer(envelope.id, "dead", reason=dead.error, dead_letter_id=dead.id)
-            result.replies.append((envelope.reply_to, answer))
 
 
 def _suspicious(delivery: Delivery) -> bool:
@@ -410,6 +625,10 @@ def _portions(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
 def _name(ref: Ref, letter: Letter) -> str:
     """Return the name of a command in its partition: two instances may know the same id."""
     return f"{ref.scope}:{letter.envelope.id}"
+
+
+def _poison(turns: int) -> str:
+    return f"{turns - 1} turns on it were begun and never came to an end: it may kill its worker"
 
 
 class PoisonCommand(Exception):

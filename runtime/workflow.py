@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 from holdfast.runtime.decision import Decision
+from holdfast.runtime.retention import Retention
 
 S = TypeVar("S")
 C = TypeVar("C")
@@ -34,6 +35,15 @@ class Workflow(ABC, Generic[S, C, E, F]):
     state_version: ClassVar[int] = 1
     #: By the type of an old message: what turns it into messages of today.
     upcasters: ClassVar[Mapping[str, Upcaster]] = {}
+    #: Whether an instance pauses when a command of it becomes a dead letter, so that later ones wait behind that.
+    pause_on_dead_letter: ClassVar[bool] = False
+    #: Whether every command that comes to an instance is kept with what became of it: the last 1,000 of each.
+    observe_inputs: ClassVar[bool] = False
+    #: How long the data of finished instances is kept.
+    retention: ClassVar[Retention] = Retention()
+    #: How many records behind a snapshot are kept of a long log; None for all. `history` and `state(at=...)` reach no
+    #: further back, and a new `state_version` needs an instance's whole log.
+    keep_records: ClassVar[int | None] = None
 
     @abstractmethod
     def initial(self) -> S:
@@ -50,3 +60,11 @@ class Workflow(ABC, Generic[S, C, E, F]):
     def is_terminal(self, state: S) -> bool:  # noqa: ARG002 - for subclasses to override
         """Return whether the instance is finished in this state; asked after new events were folded."""
         return False
+
+    def unique_key(self, state: S) -> str | None:  # noqa: ARG002 - for subclasses to override
+        """Return the secondary key that only one unfinished instance may have, or None for none."""
+        return None
+
+    def scrub(self, state: S) -> S | None:  # noqa: ARG002 - for subclasses to override
+        """Return what may stay of a finished instance's state when its data is deleted; None for nothing."""
+        return None

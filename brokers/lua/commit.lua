@@ -6,15 +6,20 @@
 -- KEYS[4]  timers    hash     |
 -- KEYS[5]  readers   hash    /
 -- KEYS[6 + 4i .. 9 + 4i]  actor hash, log stream, directory zset of the run state before and after, of commit i
+-- KEYS[.. end]  for each commit with `more`, from KEYS[more.keys] on: parked zset and bodies hash, snap hash of the
+--          instance; dead zset and dead-letters hash of the partition; observations stream of the instance
 -- ARGV[1]  msgpack of the struct `CommitCall` in scripts.py: owner, lease_ms, leases, commits;
 --          each commit: workflow, key, seq, head, token, entries, new_head, was, run_state, effects, cancels, timers
+--          and, where there is any of that, more: parks, unparks, reason, unique, until, wipe, dead
 -- ARGV[2 ..]  the bytes of entries, effects and timers; the commits say which is whose
 --
 -- Returns for each commit one of
---   {'committed', token, feed id}   everything was written (without entries: the view still holds, nothing was
---                                   written); the feed id is that of the last record, empty while nobody reads the feed
+--   {'committed', token, feed id, parked}   everything was written (with nothing to write: the view still holds); the
+--                                   feed id is that of the last record, empty while nobody reads the feed; parked is
+--                                   how many commands are kept now, -1 where the commit did not touch them
 --   {'fenced', token}      the lease is another's; nothing was written
---   {'conflict', seq}      the log is not where the caller thought; nothing was written
+--   {'conflict', seq}      the log is not where the caller thought, or its claim on a unique key has run out; nothing
+--                          was written
 --
 -- A timer that becomes the next one of its partition, and is due before the timer pool would look again by itself, is
 -- told on the channel of the schedule's name; a word that gets lost costs that pool a moment.
@@ -31,6 +36,34 @@ local function refused(log, seq, entry)
   redis.call('XADD', log, seq .. '-0', 'r', entry)
 end
 
+-- Keep commands for a paused instance, behind or before those that are kept, and let others go. One that is kept
+-- already stays where it is. Returns how many there are now.
+local function park(actor, more)
+  local order, bodies = KEYS[more.keys], KEYS[more.keys + 1]
+  for _, id in ipairs(more.unparks or {}) do
+    redis.call('ZREM', order, id)
+    redis.call('HDEL', bodies, id)
+  end
+  for _, one in ipairs(more.parks or {}) do
+    if redis.call('HSETNX', bodies, one.id, ARGV[one.data]) == 1 then
+      local step, edge = 1, redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
+      if one.first then step, edge = -1, redis.call('ZRANGE', order, 0, 0, 'WITHSCORES') end
+      redis.call('ZADD', order, (tonumber(edge[2]) or 0) + step, one.id)
+    end
+  end
+  local kept = redis.call('ZCARD', order)
+  redis.call('HSET', actor, 'parked', kept)
+  return kept
+end
+
+-- Delete what an instance has recorded, all but the last entry, and have that entry's snapshot in its place.
+local function wipe(actor, log, last, entry, more)
+  redis.call('UNLINK', log, KEYS[more.keys], KEYS[more.keys + 1], KEYS[more.keys + 2], KEYS[more.keys + 5])
+  redis.call('XADD', log, last .. '-0', 'r', entry)
+  redis.call('HSET', KEYS[more.keys + 2], 'seq', last, 'data', ARGV[more.wipe])
+  redis.call('HDEL', actor, 'parked')
+end
+
 local call = cmsgpack.unpack(ARGV[1])
 local owner = call.owner
 local time = redis.call('TIME')
@@ -45,6 +78,7 @@ for i, commit in ipairs(call.commits) do
   local exists = seq
   seq, head, token = tonumber(seq) or 0, head or '', tonumber(token) or 0
   local claims = call.leases and commit.token >= 0
+  local more, parked = commit.more, -1
 
   if claims and commit.token > 0 and (holder ~= owner or token ~= commit.token) then
     replies[i] = {'fenced', token}
@@ -52,11 +86,18 @@ for i, commit in ipairs(call.commits) do
     replies[i] = {'conflict', seq}
   elseif claims and commit.token == 0 and exists then
     replies[i] = {'fenced', token}
-  elseif #commit.entries == 0 then
-    replies[i] = {'committed', commit.token, ''}
-  elseif refused(log, seq + 1, ARGV[commit.entries[1]]) then
+  elseif more and more['until'] and now > more['until'] then
+    replies[i] = {'conflict', seq}
+  elseif #commit.entries == 0 and not more then
+    replies[i] = {'committed', commit.token, '', parked}
+  elseif #commit.entries > 0 and refused(log, seq + 1, ARGV[commit.entries[1]]) then
     replies[i] = {'conflict', seq}
   else
+    if more and (more.parks or more.unparks) then parked = park(actor, more) end
+    for _, letter in ipairs(more and more.dead or {}) do
+      redis.call('HSET', KEYS[more.keys + 4], letter.id, ARGV[letter.data])
+      redis.call('ZADD', KEYS[more.keys + 3], letter.at_ms, letter.id)
+    end
     for n = 2, #commit.entries do
       redis.call('XADD', log, (seq + n) .. '-0', 'r', ARGV[commit.entries[n]])
     end
@@ -67,17 +108,24 @@ for i, commit in ipairs(call.commits) do
       end
     end
     local last = seq + #commit.entries
-    if claims then
-      if token == 0 then token = 1 end
-      redis.call('HSET', actor, 'seq', last, 'head', commit.new_head, 'run_state', commit.run_state, 'updated', now,
-        'token', token, 'owner', owner, 'lease_until', now + call.lease_ms)
+    if last > seq then
+      if claims then
+        if token == 0 then token = 1 end
+        redis.call('HSET', actor, 'seq', last, 'head', commit.new_head, 'run_state', commit.run_state, 'updated', now,
+          'token', token, 'owner', owner, 'lease_until', now + call.lease_ms)
+      else
+        redis.call('HSET', actor, 'seq', last, 'head', commit.new_head, 'run_state', commit.run_state, 'updated', now)
+        token = commit.token
+      end
+      if not exists then redis.call('HSET', actor, 'created', now) end
+      if directory_before ~= directory_after then redis.call('ZREM', directory_before, commit.key) end
+      redis.call('ZADD', directory_after, now, commit.key)
+      if more and more.reason then redis.call('HSET', actor, 'reason', more.reason) end
+      if more and more.unique then redis.call('HSET', actor, 'unique', more.unique) end
+      if more and more.wipe then wipe(actor, log, last, ARGV[commit.entries[#commit.entries]], more) end
     else
-      redis.call('HSET', actor, 'seq', last, 'head', commit.new_head, 'run_state', commit.run_state, 'updated', now)
       token = commit.token
     end
-    if not exists then redis.call('HSET', actor, 'created', now) end
-    if directory_before ~= directory_after then redis.call('ZREM', directory_before, commit.key) end
-    redis.call('ZADD', directory_after, now, commit.key)
     for _, effect in ipairs(commit.effects) do redis.call('XADD', KEYS[2], '*', 'e', ARGV[effect]) end
     for _, name in ipairs(commit.cancels) do
       redis.call('ZREM', KEYS[3], name)
@@ -93,7 +141,7 @@ for i, commit in ipairs(call.commits) do
       redis.call('ZADD', KEYS[3], due, timer.name)
       redis.call('HSET', KEYS[4], timer.name, ARGV[timer.data])
     end
-    replies[i] = {'committed', token, feed_id}
+    replies[i] = {'committed', token, feed_id, parked}
   end
 end
 return replies

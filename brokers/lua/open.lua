@@ -13,7 +13,7 @@
 -- Returns for each instance one of
 --   {'absent'}
 --   {'held', owner, remaining_ms}
---   {'opened', seq, head, token, run_state, snapshot or '', seq of the first tail entry, tail entry, ...}
+--   {'opened', seq, head, token, run_state, parked, reason, unique, snapshot or '', seq of the first tail entry, tail entry, ...}
 --
 -- A lease is free to take when nobody holds it, it has expired, or its holder no longer serves the partition and the
 -- caller does. Taking it raises the token, which fences the former holder. Nothing is written for an absent instance.
@@ -27,8 +27,8 @@ local replies = {}
 
 for k = 2, #KEYS, 3 do
   local actor, snap, log = KEYS[k], KEYS[k + 1], KEYS[k + 2]
-  local seq, head, token, holder, lease_until, run_state =
-    unpack(redis.call('HMGET', actor, 'seq', 'head', 'token', 'owner', 'lease_until', 'run_state'))
+  local seq, head, token, holder, lease_until, run_state, parked, reason, unique = unpack(redis.call('HMGET', actor,
+    'seq', 'head', 'token', 'owner', 'lease_until', 'run_state', 'parked', 'reason', 'unique'))
   local reply
   if not seq then
     reply = {'absent'}
@@ -52,8 +52,9 @@ for k = 2, #KEYS, 3 do
         if found[1] then snapshot_seq, snapshot = found[1], found[2] end
       end
       local entries = redis.call('XRANGE', log, string.format('(%s-0', snapshot_seq), '+', 'COUNT', tail_max)
-      reply = {'opened', seq, head, token, run_state, snapshot, entries[1] and entries[1][1] or ''}
-      for i, entry in ipairs(entries) do reply[7 + i] = entry[2][2] end
+      reply = {'opened', seq, head, token, run_state, parked or 0, reason or '', unique or '', snapshot,
+        entries[1] and entries[1][1] or ''}
+      for i, entry in ipairs(entries) do reply[10 + i] = entry[2][2] end
     end
   end
   replies[#replies + 1] = reply

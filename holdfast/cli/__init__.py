@@ -7,6 +7,9 @@ send      hand over a command
 state, history, list    read instances
 projections  read models: how far they are, rebuild, parked instances
 dead      what was given up on
+pause, resume, cancel, delete-data    what a person does to a run
+observations    what came to an instance, and what became of it
+sizes     what takes room
 doctor    are the servers as the promises need them?
 """
 

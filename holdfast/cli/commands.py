@@ -10,9 +10,12 @@ from holdfast.cli.doctor import doctor
 from holdfast.cli.ending import Commands
 from holdfast.cli.history import history
 from holdfast.cli.listing import list_
+from holdfast.cli.observations import observations
 from holdfast.cli.projections import projections
+from holdfast.cli.runs import cancel, delete_data, pause, resume
 from holdfast.cli.schedules import schedules
 from holdfast.cli.send import send
+from holdfast.cli.sizes import sizes
 from holdfast.cli.state import state
 from holdfast.cli.timers import timers
 from holdfast.cli.worker import worker
@@ -55,3 +58,5 @@ for command in (
     doctor,
 ):
     main.add_command(command)
+for run_command in (pause, resume, cancel, delete_data, observations, sizes):
+    main.add_command(run_command)

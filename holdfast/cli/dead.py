@@ -1,7 +1,8 @@
-"""`holdfast dead`: what was given up on, for a person to deal with. No app is needed."""
+"""`holdfast dead`: what was given up on, for a person to deal with. No app is needed but to edit."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,15 @@ import click
 import msgspec
 from rich.text import Text
 
+from holdfast.actors.dead_letters import MANY
+from holdfast.actors.worker import load_app
 from holdfast.cli import output
 from holdfast.cli.ending import DONE, FAILED, Commands, Failed
 from holdfast.cli.installation import dead_letters, desk
+from holdfast.cli.naming import moment
 from holdfast.runtime.clock import from_ms
 from holdfast.runtime.codec import decode_envelope
-from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.dead_letter import KINDS, DeadLetter
 from holdfast.runtime.errors import HoldfastError, Undecodable
 
 #: How much of a body a person is shown; --json has all of it.
@@ -25,6 +29,13 @@ LIST_JSON = """\b
 --json prints one line per letter: id, kind, at, workflow, key, command,
 command_id, attempts, error, size (of the body, in bytes).
 What is not known is empty.
+"""
+COUNT_JSON = """\b
+--json prints: count.
+"""
+MANY_JSON = """\b
+--json prints: count (of the letters that were dealt with), failed (how many
+were not).
 """
 SHOW_JSON = """\b
 --json prints what `dead list --json` prints, and: partition, traceback,
@@ -38,19 +49,39 @@ def dead() -> None:
     """Deal with dead letters: work that was given up on, kept with its bytes, its error and its history."""
 
 
+Filters = dict[str, Any]
+
+
+def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say which dead letters."""
+    for option in reversed(
+        (
+            click.option("--workflow", metavar="TYPE", help="Only of this workflow type."),
+            click.option("--key", help="Only of this instance."),
+            click.option(
+                "--kind", help=f"Only of this kind: {', '.join(KINDS)} (foreign messages are ingress)."
+            ),
+            click.option("--type", "message_type", metavar="NAME", help="Only of this message type."),
+            click.option(
+                "--since", type=moment, metavar="TIME", help="Only those given up at this time or later."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @dead.command("list", short_help="List dead letters.", epilog=LIST_JSON)
-@click.option("--workflow", metavar="TYPE", help="Only of this workflow type.")
-@click.option("--key", help="Only of this instance.")
-@click.option("--kind", help="Only of this kind: command, or ingress for foreign messages.")
+@_filtered
 @click.option(
     "--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most N.", metavar="N"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-def list_(workflow: str | None, key: str | None, kind: str | None, limit: int, as_json: bool) -> None:
+def list_(limit: int, as_json: bool, **filters: Any) -> None:
     """List dead letters, the newest first."""
     with dead_letters() as kept, output.waiting("reading dead letters"):
-        found = kept.list(workflow=workflow, key=key, kind=kind, limit=limit)
-        count = kept.count(workflow=workflow, key=key, kind=kind) if len(found) == limit else len(found)
+        found = kept.list(limit=limit, **filters)
+        count = kept.count(**filters) if len(found) == limit else len(found)
     if as_json:
         for letter in found:
             output.emit(_summary(letter))
@@ -61,6 +92,19 @@ def list_(workflow: str | None, key: str | None, kind: str | None, limit: int, a
         output.note("no dead letters")
     if count > len(found):
         output.note(f"these are the newest {len(found)} of {count}; see --limit")
+
+
+@dead.command("count", short_help="Count dead letters.", epilog=COUNT_JSON)
+@_filtered
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def count_(as_json: bool, **filters: Any) -> None:
+    """Count dead letters."""
+    with dead_letters() as kept, output.waiting("counting dead letters"):
+        count = kept.count(**filters)
+    if as_json:
+        output.emit({"count": count})
+    else:
+        output.paper().print(str(count))
 
 
 def _row(letter: DeadLetter) -> tuple[str, ...]:
@@ -156,40 +200,90 @@ def _sent(ms: int) -> str | None:
         return None
 
 
-@dead.command(short_help="Send their commands again.")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-def retry(ids: tuple[str, ...]) -> int:
-    """Send the commands of dead letters again, byte for byte and in this order, and forget the letters.
+@dead.command(short_help="Have their work done again.", epilog=MANY_JSON)
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "all_", is_flag=True, help="All that pass the filters, the oldest first.")
+@_filtered
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def retry(ids: tuple[str, ...], all_: bool, as_json: bool, **filters: Any) -> int:
+    """Have the work of dead letters done again, in this order, and forget the letters.
 
-    A letter is forgotten once its command is confirmed. A command keeps its id: if it was decided after all, it is
-    not decided again.
+    A letter is forgotten once its command is confirmed, or its effect is back in the outbox. A command keeps its id: if
+    it was decided after all, it is not decided again. What was done to it is in its history, should it fail again.
     """
+    chosen = _chosen(ids, all_, filters)
     with desk() as letters:
-        return _each(ids, letters.retry, "sent again")
+        found = chosen(letters.list)
+        # Of several none may go before the others of its instance.
+        return _deal(found, lambda id_: letters.retry(id_, first=len(found) == 1), "sent again", as_json)
 
 
-@dead.command(short_help="Forget them for good.")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-def discard(ids: tuple[str, ...]) -> int:
+@dead.command(short_help="Have it done with other content.")
+@click.argument("app_path", metavar="APP")
+@click.argument("id_", metavar="ID")
+@click.argument("fields", metavar="JSON")
+def edit(app_path: str, id_: str, fields: str) -> None:
+    """Have the work of the dead letter ID done with other content: JSON is an object with the message's fields.
+
+    With - as JSON that is read from standard input. What does not fit the app's classes is refused. A foreign message
+    needs its `type` too.
+    """
+    app = load_app(app_path)
+    content = sys.stdin.buffer.read() if fields == "-" else fields.encode()
+    with desk(app) as letters:
+        if not letters.edit(id_, content):
+            raise Failed(_none(id_))
+    output.paper().print(output.text(f"{id_} edited and sent again"))
+
+
+@dead.command(short_help="Forget them for good.", epilog=MANY_JSON)
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "all_", is_flag=True, help="All that pass the filters.")
+@_filtered
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def discard(ids: tuple[str, ...], all_: bool, as_json: bool, **filters: Any) -> int:
     """Forget dead letters for good."""
+    chosen = _chosen(ids, all_, filters)
     with dead_letters() as kept:
-        return _each(ids, kept.remove, "discarded")
+        return _deal(chosen(kept.list), kept.remove, "discarded", as_json)
 
 
-def _each(ids: tuple[str, ...], act: Callable[[str], bool], done: str) -> int:
+def _chosen(
+    ids: tuple[str, ...], all_: bool, filters: Filters
+) -> Callable[[Callable[..., list[DeadLetter]]], tuple[str, ...]]:
+    """Return what finds the ids that a call is about.
+
+    Raises:
+        click.UsageError: It is not clear which those are.
+    """
+    given = {name: value for name, value in filters.items() if value is not None}
+    if all_ and ids:
+        raise click.UsageError("name dead letters or say --all, not both")
+    if given and not all_:
+        raise click.UsageError("filters are for --all")
+    if not all_ and not ids:
+        raise click.UsageError("name dead letters, or say --all")
+    if not all_:
+        return lambda _: ids
+    return lambda find: tuple(letter.id for letter in reversed(find(limit=MANY, **given)))
+
+
+def _deal(ids: tuple[str, ...], act: Callable[[str], bool], done: str, as_json: bool) -> int:
     """Do something to each letter; go on after one for which it failed."""
-    code = DONE
+    failed = 0
     for id_ in ids:
         try:
             problem = None if act(id_) else _none(id_)
         except HoldfastError as error:
             problem = str(error)
-        if problem is None:
-            output.paper().print(output.text(f"{id_} {done}"))
-        else:
+        if problem is not None:
             output.note(problem)
-            code = FAILED
-    return code
+            failed += 1
+        elif not as_json:
+            output.paper().print(output.text(f"{id_} {done}"))
+    if as_json:
+        output.emit({"count": len(ids) - failed, "failed": failed})
+    return FAILED if failed else DONE
 
 
 def _none(id_: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+import msgspec
 
 from holdfast.actors.reader import Reader
 from holdfast.actors.worker import load_app
@@ -21,7 +22,8 @@ PAGE = 500
 
 JSON = """\b
 --json prints one line per record: seq, at, command_id, command, events,
-token, cause, trace.
+token, cause, trace, control (null, or what was done to the run: verb, reason,
+resume_at_ms).
 """
 
 
@@ -42,6 +44,8 @@ def history(app_path: str, type_: str, key: str, after: int, limit: int | None, 
             first = next(pages, None)
             if first is None and not (after and reader.history(definition.type, key, 0, 1)):
                 raise Failed(f"there is no {definition.type} {key!r}")
+        if first and first[0].seq > after + 1:
+            output.note(f"records {after + 1} to {first[0].seq - 1} were deleted")
         for page in (first, *pages) if first is not None else ():
             if as_json:
                 for record in page:
@@ -67,6 +71,8 @@ def _pages(
 
 def _row(record: Record[Any]) -> tuple[str, ...]:
     events = ", ".join(output.message(event) for event in record.events)
+    if record.control is not None:
+        events = record.control.verb + (f": {record.control.reason}" if record.control.reason else "")
     return str(record.seq), output.time(record.at), f"{record.command} {record.command_id}", events
 
 
@@ -80,4 +86,5 @@ def _as_json(record: Record[Any]) -> dict[str, Any]:
         "token": record.token,
         "cause": record.cause,
         "trace": record.trace,
+        "control": msgspec.structs.asdict(record.control) if record.control is not None else None,
     }

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from holdfast.actors import wiring
-from holdfast.actors.dead_letters import DeadLetterDesk
+from holdfast.actors.dead_letters import DeadLetterDesk, Means
 from holdfast.actors.reader import Reader
 from holdfast.actors.wiring import Ports
 from holdfast.brokers.embedded import EmbeddedRedis, EmbeddedUnavailable
@@ -79,11 +79,12 @@ def dead_letters() -> Iterator[DeadLetters]:
 
 
 @contextmanager
-def desk() -> Iterator[DeadLetterDesk]:
-    """Join, and open what it takes to send dead letters again, with confirms."""
+def desk(app: App | None = None) -> Iterator[DeadLetterDesk]:
+    """Join, and open what it takes to send dead letters again, with confirms; with the app, what to edit them."""
     with join() as settings, opened(settings) as ports:
         publisher = wiring.open_transport(settings).publisher()
         try:
-            yield DeadLetterDesk(ports.dead_letters, publisher, settings.partitions)
+            means = Means(publisher, settings.partitions, app, settings.payload_bytes_max)
+            yield DeadLetterDesk(ports.dead_letters, means)
         finally:
             publisher.close()

@@ -18,7 +18,7 @@ from holdfast.cli.installation import join, opened
 from holdfast.cli.naming import workflow_named
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import from_ms
-from holdfast.runtime.feed import Parked
+from holdfast.runtime.feed import ParkedKey
 
 #: How often progress is looked at.
 LOOK_STEP_S = 0.2
@@ -166,13 +166,13 @@ def parked(app_path: str, name: str, key: str | None, limit: int, as_json: bool)
         output.note("nothing is parked")
 
 
-def _facts(one: Parked) -> dict[str, Any]:
+def _facts(one: ParkedKey) -> dict[str, Any]:
     names = ("workflow", "key", "seq", "index", "event", "error", "traceback", "kind", "attempts")
     facts = {name: getattr(one, name) for name in names}
     return facts | {"at": from_ms(one.at_ms), "given_up": one.given_up}
 
 
-def _parked_row(one: Parked) -> tuple[str, ...]:
+def _parked_row(one: ParkedKey) -> tuple[str, ...]:
     tries = str(one.attempts) if one.given_up else f"{one.attempts}, goes on"
     return (
         f"{one.workflow}/{one.key}",

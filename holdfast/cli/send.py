@@ -16,7 +16,15 @@ from holdfast.cli.naming import command_from, command_named
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import PublishFailed, ReplyTimeout
 from holdfast.runtime.ids import new_id
-from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, Duplicate, Outcome, Rejected
+from holdfast.runtime.outcome import (
+    Accepted,
+    AlreadyCompleted,
+    DeadLettered,
+    Duplicate,
+    Outcome,
+    Parked,
+    Rejected,
+)
 
 #: How long an outcome is waited for.
 TIMEOUT_S = 5.0
@@ -29,6 +37,7 @@ time). An outcome has `kind`, `duplicate`, and
   rejected:  reason, details
   completed: run_state
   dead:      error, dead_letter
+  parked:    reason
 """
 
 
@@ -90,18 +99,19 @@ def send(
 
 def _print(command_id: str, outcome: Outcome | None, as_json: bool) -> None:
     if as_json:
-        output.emit({"id": command_id, "outcome": _as_json(outcome) if outcome is not None else None})
+        output.emit({"id": command_id, "outcome": as_json_outcome(outcome) if outcome is not None else None})
         return
     paper = output.paper()
     paper.print(output.text(command_id), soft_wrap=True)
     if outcome is not None:
-        paper.print(output.text(_sentence(outcome)), soft_wrap=True)
+        paper.print(output.text(sentence_of_outcome(outcome)), soft_wrap=True)
 
 
-def _as_json(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
+def as_json_outcome(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
+    """Return an outcome as plain values."""
     match outcome:
         case Duplicate(first=first):
-            return _as_json(first, duplicate=True)
+            return as_json_outcome(first, duplicate=True)
         case Accepted(seq=seq, events=events):
             facts = {"kind": "accepted", "seq": seq, "events": [output.plain(event) for event in events]}
         case Rejected(reason=reason, details=details):
@@ -110,17 +120,21 @@ def _as_json(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
             facts = {"kind": "completed", "run_state": run_state}
         case DeadLettered(error=error, dead_letter_id=id_):
             facts = {"kind": "dead", "error": error, "dead_letter": id_}
+        case Parked(reason=reason):
+            facts = {"kind": "parked", "reason": reason}
         case _:
             assert_never(outcome)
     return facts | {"duplicate": duplicate}
 
 
-def _sentence(outcome: Outcome) -> str:
+def sentence_of_outcome(outcome: Outcome) -> str:
+    """Return an outcome as a person reads it."""
     match outcome:
         case Duplicate(first=first):
-            return f"duplicate: {_sentence(first)} the first time"
+            return f"duplicate: {sentence_of_outcome(first)} the first time"
         case Accepted(seq=seq, events=events):
-            return f"accepted as record {seq}: {', '.join(output.message(event) for event in events)}"
+            what = ", ".join(output.message(event) for event in events)
+            return f"accepted as record {seq}" + (f": {what}" if what else "")
         case Rejected(reason=reason, details=None):
             return f"rejected: {reason}"
         case Rejected(reason=reason, details=details):
@@ -129,6 +143,8 @@ def _sentence(outcome: Outcome) -> str:
             return f"not decided: the instance is {run_state}"
         case DeadLettered(error=error, dead_letter_id=id_):
             return f"dead letter {id_}: {error}"
+        case Parked(reason=reason):
+            return "kept until the instance is resumed" + (f"; it is paused: {reason}" if reason else "")
         case _:
             assert_never(outcome)
 

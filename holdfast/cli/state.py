@@ -16,8 +16,9 @@ from holdfast.runtime.actor import Actor
 from holdfast.runtime.clock import from_ms
 
 JSON = """\b
---json prints: workflow, key, seq, run_state (null with --at),
-at (the time of the last record), state.
+--json prints: workflow, key, seq, run_state, reason and parked (commands that
+are kept until it is resumed; all three null with --at), at (the time of the
+last record), state.
 """
 
 
@@ -41,6 +42,8 @@ def state(app_path: str, type_: str, key: str, at: int | datetime | None, as_jso
     if not actor.seq:
         missing = f"there is no {definition.type} {key!r}"
         raise Failed(missing if at is None else f"{missing}, or there was none yet {_then(at)}")
+    if actor.erased:
+        raise Failed(f"the data of {actor.ref} was deleted with record {actor.seq}; see `holdfast history`")
     if isinstance(at, int) and at > actor.seq:
         raise Failed(f"{actor.ref} has only {actor.seq} records")
     if as_json:
@@ -50,6 +53,8 @@ def state(app_path: str, type_: str, key: str, at: int | datetime | None, as_jso
                 "key": key,
                 "seq": actor.seq,
                 "run_state": None if at is not None else str(actor.run_state),
+                "reason": None if at is not None else actor.reason,
+                "parked": None if at is not None else actor.parked,
                 "at": from_ms(actor.at_ms),
                 "state": output.plain(actor.state),
             }
@@ -60,6 +65,10 @@ def state(app_path: str, type_: str, key: str, at: int | datetime | None, as_jso
 
 def _headline(actor: Actor, at: int | datetime | None) -> Text:
     run_state = f"  {actor.run_state}" if at is None else ""
+    if at is None and actor.reason:
+        run_state += f" ({output.printable(actor.reason)})"
+    if at is None and actor.parked:
+        run_state += f", {actor.parked} commands kept"
     record = f"  record {actor.seq} of {output.time(from_ms(actor.at_ms))}"
     return Text.assemble(output.text(actor.ref, "bold"), run_state, (record, "dim"))
 

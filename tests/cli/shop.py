@@ -105,6 +105,7 @@ class Stamped(Event, frozen=True):
 class Letter(Workflow[int, StampLetter, Stamped, Never]):
     type = "letter"
     key = "number"
+    observe_inputs = True
 
     def initial(self) -> int:
         return 0

@@ -11,7 +11,7 @@ import pytest
 from holdfast import Client, DeadLetter, Settings
 from holdfast.actors import wiring
 from holdfast.actors.wiring import Ports
-from holdfast.runtime.codec import encode, encode_envelope
+from holdfast.runtime.codec import decode_envelope, encode, encode_envelope
 from holdfast.runtime.keys import partition_of
 from holdfast.runtime.message import Envelope
 from tests.cli import shop
@@ -247,7 +247,13 @@ def test_retrying_keeps_the_order_of_the_call(
     bodies: list[bytes] = []
     eventually(lambda: len(bodies.__iadd__([one.body for one in consumer.take(10, 0.1)])) >= 3)
     consumer.close()
-    assert [one.body for one in letters] == bodies
+    again = [decode_envelope(body) for body in bodies]
+    assert [one.body for one in letters] == [
+        encode_envelope(msgspec.structs.replace(envelope, history=())) for envelope in again
+    ]
+    assert all(
+        envelope.history[0].endswith("retried after 3 attempts: RuntimeError: oh") for envelope in again
+    )
     assert ports.dead_letters.count() == 0
 
 
@@ -295,3 +301,54 @@ def test_a_dead_letter_of_the_ingress_is_told_apart(ports: Ports) -> None:
 
     assert run("dead", "show", "1.l1", "--json").json["envelope"] is None
     assert APP not in run("dead", "list").out
+
+
+def test_many_are_counted_and_discarded_by_filter(ports: Ports) -> None:
+    """
+    The filters of the list go for counting and for dealing with many; without --all they are refused.
+    """
+    ports.dead_letters.add(
+        [letter(number, message_type="Post" if number % 2 else "Weigh") for number in range(7)]
+    )
+
+    assert run("dead", "count", "--type", "Post").out == "3\n"
+    assert run("dead", "count", "--since", "2023-11-14T22:13:20.004Z", "--json").json == {"count": 3}
+    assert "filters are for --all" in run("dead", "discard", "1.l1", "--type", "Post", code=2).sentence
+    assert "not both" in run("dead", "discard", "1.l1", "--all", code=2).sentence
+    assert run("dead", "discard", "--all", "--type", "Post", "--json").json == {"count": 3, "failed": 0}
+    assert run("dead", "count").out == "4\n"
+
+
+def test_an_edited_command_is_decided(office: Client) -> None:
+    """
+    With the fields that were given, where they fit; what does not fit is refused, and the letter stays.
+    """
+    found = stumble(office, "e-1")
+
+    refused = run(
+        "dead", "edit", APP, found.id, '{"type": "Post", "parcel_id": "e-1", "grams": "many"}', code=2
+    )
+    assert "grams" in refused.sentence
+    assert "no JSON" in run("dead", "edit", APP, found.id, "{", code=2).sentence
+    said = run("dead", "edit", APP, found.id, '{"type": "Post", "parcel_id": "e-1", "grams": 7}')
+
+    assert "edited and sent again" in said.out
+    eventually(lambda: len(office.history(shop.Parcel, "e-1")) == 1)
+    assert [found.command_id] == [record.command_id for record in office.history(shop.Parcel, "e-1")]
+    assert office.dead_letters.count() == 0
+    assert "no dead letter" in run("dead", "edit", APP, found.id, "{}", code=1).sentence
+
+
+def test_the_history_of_a_letter_travels_with_its_command(office: Client) -> None:
+    """
+    What failed again says when it was retried before, and why it was there.
+    """
+    found = stumble(office, "h-1")
+    run("dead", "retry", found.id)
+    eventually(lambda: bool(office.dead_letters.list(key="h-1")))
+
+    (again,) = office.dead_letters.list(key="h-1")
+    assert again.id != found.id
+    (line,) = again.history
+    assert f"retried after 3 attempts: {found.error}" in line
+    assert f"before: {line[:40]}" in run("dead", "show", again.id).out

@@ -67,6 +67,7 @@ def test_a_server_as_it_should_be(server: RedisServer) -> None:
         "memory",
         "stream-nodes",
         "clock",
+        "rights",
         "partitions",
         "backlog",
         "workers",
@@ -204,6 +205,26 @@ def test_a_user_without_rights(server: RedisServer, monkeypatch: pytest.MonkeyPa
     assert "let this user run INFO, CONFIG GET, COMMAND and TIME" in found["clock"].remedy
     assert "it ended early" in found["checkup"].found
     assert not any("sesame" in text for finding in found.values() for text in finding)
+
+
+def test_a_user_who_would_be_stopped_in_a_script(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What the scripts run and he may not is named, with what gives him the right; so are keys that he may not touch.
+    """
+    name(monkeypatch, redis_url=server.url.replace("://", "://clerk:sesame@"))
+    with server.client() as client:
+        client.execute_command(
+            "ACL", "SETUSER", "clerk", "on", ">sesame", "~*", "&*", "+@all", "-zadd", "-xadd"
+        )
+        found = examine(code=1)["rights"]
+        assert "user 'clerk' may not run XADD, ZADD on keys of" in found.found
+        assert "ACL SETUSER clerk +xadd +zadd" in found.remedy
+
+        client.execute_command("ACL", "SETUSER", "clerk", "+zadd", "+xadd", "-acl")
+        found = examine()["rights"]
+        assert (Status.WARNING, True) == (found.status, "ZADD" in found.remedy)
 
 
 @pytest.mark.parametrize(

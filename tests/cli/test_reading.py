@@ -55,7 +55,7 @@ def test_the_state_as_json(office: Client) -> None:
 
     said = run("state", APP, "parcel", "p-1", "--json").json
 
-    assert list(said) == ["workflow", "key", "seq", "run_state", "at", "state"]
+    assert list(said) == ["workflow", "key", "seq", "run_state", "reason", "parked", "at", "state"]
     assert (said["workflow"], said["key"], said["seq"], said["run_state"]) == ("parcel", "p-1", 1, "running")
     assert datetime.now(UTC) - datetime.fromisoformat(said["at"]) < timedelta(minutes=1)
     assert said["state"] == {
@@ -184,6 +184,7 @@ def test_the_history_as_json(office: Client) -> None:
         "token": record.token,
         "cause": None,
         "trace": None,
+        "control": None,
     }
 
 

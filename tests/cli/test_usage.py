@@ -19,8 +19,11 @@ READING = [
     ("history", APP, "parcel", "p-1"),
     ("list", APP),
     ("dead", "list"),
+    ("dead", "count"),
     ("dead", "show", "0.x"),
     ("projections", "list", APP),
+    ("pause", APP, "parcel", "p-1"),
+    ("sizes", APP),
 ]
 WRITING = [
     ("send", APP, "Post", '{"parcel_id":"p-1","grams":1}'),
@@ -52,6 +55,8 @@ def test_help_names_every_command() -> None:
         "projections",
         "dead",
         "doctor",
+        "pause",
+        "sizes",
     ):
         assert re.search(rf"^  {command} ", said, re.MULTILINE)
 
@@ -70,6 +75,11 @@ def test_help_names_every_command() -> None:
         "projections lag",
         "projections parked",
         "projections rebuild",
+        "pause",
+        "sizes",
+        "observations",
+        "dead count",
+        "dead retry",
     ],
 )
 def test_what_json_prints_is_documented(command: str) -> None:
@@ -97,7 +107,7 @@ def test_nothing_at_all_is_answered_with_help() -> None:
         (["state", APP, "parcel"], "Missing argument 'KEY' (see holdfast state --help)"),
         (["list", APP, "--all"], "--all' (see holdfast list --help)"),
         (["dead", "bury"], "No such command 'bury' (see holdfast dead --help)"),
-        (["dead", "retry"], "Missing argument 'ID...' (see holdfast dead retry --help)"),
+        (["dead", "retry"], "name dead letters, or say --all (see holdfast dead retry --help)"),
         (["worker", APP, "--pool", "cooking"], "there is no pool 'cooking'; there are: command"),
         (["worker", APP, "--processes", "0"], "0 is not in the range x>=1 (see"),
         (["demo", "--orders", "some"], "'some' is not a valid integer range (see"),

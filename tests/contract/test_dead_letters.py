@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from holdfast.runtime.clock import from_ms
+from holdfast.runtime.codec import encode
 from holdfast.runtime.dead_letter import DeadLetter
 from tests import controls
 from tests.contract.worlds import World
@@ -96,6 +98,8 @@ def test_long_lists_are_whole(world: World) -> None:
         {"workflow": "order", "key": "k-1", "kind": "command"},
         {"workflow": "never"},
         {"key": ""},
+        {"message_type": "PlaceOrder", "kind": "effect"},
+        {"message_type": "Other"},
     ],
 )
 def test_filters_select(world: World, filters: dict[str, Any]) -> None:
@@ -136,3 +140,35 @@ def test_a_removed_letter_is_gone(world: World) -> None:
     assert [True, False] == [dead.remove(letters[3].id), world.dead_letters().remove(letters[3].id)]
     assert (None, 11) == (dead.get(letters[3].id), dead.count())
     assert letters[:3] + letters[4:] == dead.list()
+
+
+def test_the_later_ones_are_found(world: World) -> None:
+    """
+    From a time on, that time included; alone and with other filters.
+    """
+    letters = _fill(world)
+    dead, since = world.dead_letters(), from_ms(controls.NOW_MS + 3)
+    late = [letter for letter in letters if letter.at_ms >= controls.NOW_MS + 3]
+
+    assert (late, len(late)) == (dead.list(since=since), dead.count(since=since))
+    orders = [letter for letter in late if letter.workflow == "order"]
+    assert (orders, len(orders)) == (
+        dead.list(since=since, workflow="order"),
+        dead.count(since=since, workflow="order"),
+    )
+
+
+def test_an_effect_is_put_back_once(world: World) -> None:
+    """
+    It is in the outbox again and its letter is gone, in one step; who comes second puts nothing back.
+    """
+    ref = controls.ref()
+    effect = controls.effect(of=ref)
+    dead = world.dead_letters()
+    dead.add([controls.dead_letter(f"{ref.partition}.e", kind="effect", body=encode(effect))])
+
+    assert [True, False] == [dead.revive(f"{ref.partition}.e", effect) for _ in range(2)]
+    assert not dead.revive("nonsense", effect)
+
+    assert [effect] == world.journal().effects(ref.partition, 10)
+    assert 0 == dead.count()

@@ -26,8 +26,12 @@ from holdfast.brokers.memory import (
 )
 from holdfast.brokers.memory_effects import MemoryEffects
 from holdfast.brokers.memory_feed import MemoryFeed
+from holdfast.brokers.memory_observations import MemoryObservations
+from holdfast.brokers.memory_remains import MemoryRemains
+from holdfast.brokers.memory_sizes import MemorySizes
 from holdfast.brokers.memory_slots import MemorySlots
 from holdfast.brokers.memory_timers import MemoryTimers
+from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
@@ -36,11 +40,16 @@ from holdfast.brokers.redis_feed import RedisFeed
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_observations import RedisObservations
+from holdfast.brokers.redis_remains import RedisRemains
+from holdfast.brokers.redis_sizes import RedisSizes
 from holdfast.brokers.redis_slots import RedisSlots
 from holdfast.brokers.redis_timers import RedisTimers
+from holdfast.brokers.redis_uniques import RedisUniques
 from holdfast.runtime.config import Settings
 from holdfast.runtime.effect_queue import EffectQueue, Slots
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.observation import KEPT_MAX
 from holdfast.runtime.ports import (
     Answers,
     Commit,
@@ -52,13 +61,17 @@ from holdfast.runtime.ports import (
     Held,
     Journal,
     Membership,
+    Observations,
     Opened,
     Outbox,
     Parking,
+    Remains,
+    Sizes,
     Suspects,
     Timers,
 )
 from holdfast.runtime.record import EffectEntry
+from holdfast.runtime.uniques import CLAIM_MS, Uniques
 from tests import controls
 from tests.conftest import remove_keys
 
@@ -177,6 +190,30 @@ class World(ABC):
         """
 
     @abstractmethod
+    def remains(self) -> Remains:
+        """
+        Return what clears away after instances.
+        """
+
+    @abstractmethod
+    def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
+        """
+        Return unique keys.
+        """
+
+    @abstractmethod
+    def observations(self, *, kept_max: int = KEPT_MAX) -> Observations:
+        """
+        Return observations.
+        """
+
+    @abstractmethod
+    def sizes(self) -> Sizes:
+        """
+        Return what measures instances.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -246,6 +283,18 @@ class MemoryWorld(World):
 
     def feed(self) -> FeedAndParking:
         return MemoryFeed(self.server)
+
+    def remains(self) -> Remains:
+        return MemoryRemains(self.server)
+
+    def observations(self, *, kept_max: int = KEPT_MAX) -> Observations:
+        return MemoryObservations(self.server, kept_max=kept_max)
+
+    def sizes(self) -> Sizes:
+        return MemorySizes(self.server)
+
+    def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
+        return MemoryUniques(self.server, claim_ms=claim_ms)
 
     def everything(self) -> Any:
         server = self.server
@@ -335,6 +384,18 @@ class RedisWorld(World):
 
     def feed(self) -> FeedAndParking:
         return RedisFeed(self.settings, self.link())
+
+    def remains(self) -> Remains:
+        return RedisRemains(self.settings, self.link())
+
+    def observations(self, *, kept_max: int = KEPT_MAX) -> Observations:
+        return RedisObservations(self.settings, self.link(), kept_max=kept_max)
+
+    def sizes(self) -> Sizes:
+        return RedisSizes(self.settings, self.link())
+
+    def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
+        return RedisUniques(self.settings, self.link(), claim_ms=claim_ms)
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

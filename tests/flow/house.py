@@ -15,6 +15,7 @@ from typing import Any
 
 from holdfast import Client, Settings, Supervisor, connect
 from holdfast.actors import wiring
+from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.ports import Member
 from tests.flow.checker import wrongs
 from tests.flow.senders import Senders, wrong_answers
@@ -168,7 +169,8 @@ class House:
 
         def settled() -> bool:
             logs = self.client.histories(NextLedger, keys)
-            return sum(len(records) for _, records in logs) >= senders.count
+            # A record without events is a pause, a resume or the like: none of what the senders sent.
+            return sum(bool(one.events) for _, records in logs for one in records) >= senders.count
 
         with contextlib.suppress(AssertionError):  # the checker has more to say about what is missing
             eventually(settled, PATIENCE_S)
@@ -182,6 +184,13 @@ class House:
         Wait until instances have so many records; their keys are the names.
         """
         eventually(lambda: all(len(self.numbers(key)) >= count for key, count in counts.items()), PATIENCE_S)
+
+    def parked(self, key: str) -> int:
+        """
+        Return how many commands are kept for an instance until it is resumed.
+        """
+        ref = Ref(partition_of("ledger", key, self.settings.partitions), "ledger", key)
+        return self._ports.journal.read([ref])[0].parked
 
     def numbers(self, key: str) -> list[int]:
         """

@@ -161,5 +161,41 @@ class NextLedger(Workflow[Balance, Known | Refund, Fact, Never]):
         return state.closed
 
 
-app = App(workflows=[Ledger])
-next_app = App(workflows=[NextLedger])
+# -- seats
+
+
+class Sit(Command, frozen=True):
+    guest: str
+    seat: str
+
+
+class Sat(Event, frozen=True):
+    seat: str
+
+
+class Guest(Workflow[str, Sit, Sat, Never]):
+    """
+    No two sit on one seat; an empty name is no seat, and "home" is the end.
+    """
+
+    type = "guest"
+    key = "guest"
+
+    def initial(self) -> str:
+        return ""
+
+    def evolve(self, state: str, event: Sat) -> str:
+        return event.seat
+
+    def decide(self, now: datetime, state: str, command: Sit) -> Decision[Sat, Never]:
+        return accept(Sat(command.seat))
+
+    def is_terminal(self, state: str) -> bool:
+        return state == "home"
+
+    def unique_key(self, state: str) -> str | None:
+        return state or None
+
+
+app = App(workflows=[Ledger, Guest])
+next_app = App(workflows=[NextLedger, Guest])

@@ -38,6 +38,17 @@ def first(outcome: Outcome) -> Outcome:
     return outcome.first if isinstance(outcome, Duplicate) else outcome
 
 
+def test_one_id_for_two_instances_is_two_commands(busy: House) -> None:
+    """
+    Callers who use one id for several instances at once are each told what became of their own.
+    """
+    keys = [f"same-{number}" for number in range(12)]
+    with ThreadPoolExecutor(len(keys)) as threads:
+        outcomes = list(threads.map(lambda key: busy.client.execute(Post(key, key, 1), id="one"), keys))
+
+    assert [Accepted(1, (Posted(key, 1),)) for key in keys] == outcomes
+
+
 def test_every_outcome(busy: House) -> None:
     """
     A caller is told what became of each command, and of a second copy what became of the first.

@@ -5,6 +5,7 @@ Desk: a turn on ports in memory, with a clock that stands still.
 from typing import Any
 
 from holdfast.brokers.memory import MemoryAnswers, MemoryJournal, MemoryServer
+from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.runtime.app import App
 from holdfast.runtime.cache import ActorCache
 from holdfast.runtime.clock import ManualClock
@@ -65,6 +66,7 @@ class Desk:
             partitions=PARTITIONS,
             limits=limits,
             cache=cache,
+            uniques=MemoryUniques(self.server),
         )
 
     def run(self, *deliveries: Delivery) -> TurnResult:

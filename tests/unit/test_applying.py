@@ -17,7 +17,7 @@ from holdfast.runtime.app import App
 from holdfast.runtime.applying import Applied, Applier, Work
 from holdfast.runtime.clock import ManualClock, to_ms
 from holdfast.runtime.errors import Unavailable
-from holdfast.runtime.feed import FeedEntry, Parked, Reader
+from holdfast.runtime.feed import FeedEntry, ParkedKey, Reader
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.projection import Projection, ProjectionContext
 from holdfast.runtime.tries import Tries
@@ -108,7 +108,7 @@ class Bench:
     def numbers(self, key: str) -> list[int]:
         return [number for one, _, number in self.seen.events if one == key]
 
-    def parked(self, *works: Work) -> Parked:
+    def parked(self, *works: Work) -> ParkedKey:
         (found,) = self.apply(*works).parked
         return found
 

@@ -150,6 +150,17 @@ def test_the_message_id_is_the_command_id() -> None:
     assert ("m-17", "00-abc-def-01") == (envelope.id, envelope.trace)
 
 
+def test_a_message_id_may_be_so_long_and_no_longer() -> None:
+    """
+    It is kept in every record: what is longer is refused, as it is for senders of our own.
+    """
+    longest = "é" * 64
+    assert longest == made(order(order_id="o-1"), {"message_id": longest})[1].id
+
+    with pytest.raises(Undecodable, match="longer than 128 bytes"):
+        made(order(order_id="o-1"), {"message_id": longest + "x"})
+
+
 @pytest.mark.parametrize("attributes", [{}, {"message_id": ""}])
 def test_a_message_without_an_id_is_given_one(attributes: dict[str, str]) -> None:
     """

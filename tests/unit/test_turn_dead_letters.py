@@ -247,3 +247,13 @@ def test_a_wake_up_for_nobody_is_no_trouble() -> None:
     desk.run(sent(Arrange("t-1", cancels=("never set",)), "c-1"))
 
     assert ["c-1"] == desk.commands(ref())
+
+
+@pytest.mark.parametrize(("trouble", "attempts"), [("raise", 3), ("return nothing", 1), ("explode", 1)])
+def test_a_dead_letter_says_how_often_it_was_tried(trouble: str, attempts: int) -> None:
+    """
+    As often as `decide` was asked: what it answered wrongly once it is not asked again.
+    """
+    (letter,) = Desk().run(sent(Do("t-1", trouble), "c-1")).dead
+
+    assert attempts == letter.attempts

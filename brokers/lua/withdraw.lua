@@ -1,0 +1,28 @@
+-- Remove what an instance that is over has left, as its caller found it.
+--
+-- KEYS[1]  actor     hash    of the instance
+-- KEYS[2]  schedule  zset   \
+-- KEYS[3]  timers    hash    |
+-- KEYS[4]  effects   stream   } of the partition
+-- KEYS[5]  dead      zset    |
+-- KEYS[6]  dead-letters hash /
+-- ARGV[1]  what: 'timers', 'effects' or 'dead'
+-- ARGV[2 ..]  names of timers, ids of stream entries, or ids of dead letters
+--
+-- Returns how many were removed: none while the instance is not over, and dead letters only when its data was deleted.
+
+local run_state = redis.call('HGET', KEYS[1], 'run_state')
+if run_state ~= 'data-deleted' and (run_state ~= 'cancelled' or ARGV[1] == 'dead') then return 0 end
+local count = 0
+for i = 2, #ARGV do
+  if ARGV[1] == 'timers' then
+    redis.call('ZREM', KEYS[2], ARGV[i])
+    count = count + redis.call('HDEL', KEYS[3], ARGV[i])
+  elseif ARGV[1] == 'effects' then
+    count = count + redis.call('XDEL', KEYS[4], ARGV[i])
+  else
+    redis.call('ZREM', KEYS[5], ARGV[i])
+    count = count + redis.call('HDEL', KEYS[6], ARGV[i])
+  end
+end
+return count

@@ -50,3 +50,10 @@ class Workflow(ABC, Generic[S, C, E, F]):
     def is_terminal(self, state: S) -> bool:  # noqa: ARG002 - for subclasses to override
         """Return whether the instance is finished in this state; asked after new events were folded."""
         return False
+
+    def status(self, state: S) -> str | None:  # noqa: ARG002 - for subclasses to override
+        """Return the name of where an instance is, for diagrams; None leaves it to Holdfast.
+
+        It then takes the first Enum in the state, and where there is none it names what happened last.
+        """
+        return None

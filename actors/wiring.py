@@ -21,15 +21,18 @@ from holdfast.brokers.memory import (
     MemoryServer,
     MemoryTransport,
 )
+from holdfast.brokers.memory_backlog import MemoryBacklog
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
+from holdfast.brokers.redis_backlog import RedisBacklog
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_transport import RedisTransport
+from holdfast.runtime.backlog import Backlog
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.ports import (
     Answers,
@@ -58,6 +61,7 @@ class Ports:
     dead_letters: DeadLetters
     directory: Directory
     membership: Membership
+    backlog: Backlog
     close: Callable[[], None]
 
 
@@ -110,6 +114,7 @@ def open_ports(settings: Settings) -> Ports:
             dead_letters=MemoryDeadLetters(server),
             directory=MemoryDirectory(server),
             membership=MemoryMembership(server),
+            backlog=MemoryBacklog(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -129,6 +134,7 @@ def open_ports(settings: Settings) -> Ports:
         dead_letters=RedisDeadLetters(settings, link),
         directory=RedisDirectory(settings, link),
         membership=RedisMembership(settings, link),
+        backlog=RedisBacklog(settings, link),
         close=link.close,
     )
 

@@ -63,6 +63,10 @@ class Keys:
         """Hash: by name, what a pending timer will send."""
         return f"{self.tag(partition)}:timers"
 
+    def due(self, partition: int) -> str:
+        """Stream: timers whose time has come, on their way to the transport."""
+        return f"{self.tag(partition)}:due"
+
     def instances(self, partition: int, workflow: str, run_state: RunState | str) -> str:
         """Sorted set: the directory; business keys by time of last change in milliseconds."""
         return f"{self.tag(partition)}:instances:{workflow}:{run_state}"

@@ -26,6 +26,7 @@ class Script(Enum):
     BEAT = "beat"
     REFUSE = "refuse"
     READ = "read"
+    LOOK = "look"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ into: keys, statuses and names may hold anything.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -108,9 +109,7 @@ def to_mermaid(
     for arrow in machine.transitions:
         label = _mermaid(_label(arrow, steps.get(_way(arrow), ())))
         lines.append(f"    {names[arrow.source]} --> {names[arrow.target]}: {label}")
-    lines += [
-        f"    {names[status]} --> [*]" for status in machine.statuses if status in machine.terminal
-    ]
+    lines += [f"    {names[status]} --> [*]" for status in machine.statuses if status in machine.terminal]
     if place is not None and place.status in names:
         waits = _waits(place)
         if waits:
@@ -131,14 +130,13 @@ def to_mermaid(
 
 def _mermaid(text: str) -> str:
     """Return text for a Mermaid label: all that has a meaning there is an entity, of which the sign is #code;."""
-    return "".join(
-        char if char.isalnum() or char in _PLAIN else "<br/>" if char == "\n" else f"#{ord(char)};"
-        for char in text
+    return _SPECIAL.sub(
+        lambda found: "<br/>" if found[0] == "\n" else "".join(f"#{ord(char)};" for char in found[0]), text
     )
 
 
-#: What stands for itself in every label of Mermaid. A colon or semicolon would end it, and `--` be an arrow.
-_PLAIN = frozenset(" .,_+*/()[]=!?'@\N{MIDDLE DOT}\N{ALARM CLOCK}")
+#: What does not stand for itself in every label of Mermaid: a colon or semicolon ends some of them, `--` is an arrow.
+_SPECIAL = re.compile(r"--+>?|[^\w .,+*/()\[\]=!?'@\u23f0-]")
 
 
 def _yaml(text: str) -> str:

@@ -22,7 +22,7 @@ from holdfast.runtime.definition import Definition
 from holdfast.runtime.diagram import Machine, Transition, joined
 from holdfast.runtime.message import describe, tag_of
 from holdfast.runtime.record import Record
-from holdfast.runtime.samples import lying_about, messages
+from holdfast.runtime.samples import fields_of, lying_about, messages
 
 #: The status of an instance to which nothing has happened yet, where the workflow has no word for it.
 NEW = "new"
@@ -56,8 +56,8 @@ def _enum_in(state: Any) -> Enum | None:
     """Return the state if it is an Enum, else the first of its fields that is one."""
     if isinstance(state, Enum):
         return state
-    names = getattr(state, "__struct_fields__", None) or getattr(state, "__dataclass_fields__", ())
-    return next((value for name in names if isinstance(value := getattr(state, name), Enum)), None)
+    inner = (getattr(state, name) for name in fields_of(state))
+    return next((value for value in inner if isinstance(value, Enum)), None)
 
 
 def names_statuses(definition: Definition) -> bool:
@@ -150,9 +150,7 @@ def _commands(definition: Definition, here: _State, own: Sequence[Any]) -> Itera
         yield from messages(kind, definition.kind.key, found)
 
 
-def _try(
-    definition: Definition, here: _State, command: Any, now: datetime, finds: _Finds
-) -> _State | None:
+def _try(definition: Definition, here: _State, command: Any, now: datetime, finds: _Finds) -> _State | None:
     """Return where a command leads, or None if it leads nowhere."""
     workflow = definition.workflow
     try:

@@ -41,7 +41,9 @@ def messages(kind: type[msgspec.Struct], key: str, found: Iterable[Any] = ()) ->
         info = inspect.type_info(field.type)
         made = list(values(info)) if field.name == key else [*_fitting(field.type, pool), *values(info)]
         if not field.required and field.name != key:
-            made.append(field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory())
+            made.append(
+                field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+            )
         choices[field.name] = list(_distinct(made))[: 1 if field.name == key else VALUES_MAX]
         if not choices[field.name]:
             return  # nothing is known about how to make one up
@@ -119,13 +121,10 @@ def values(info: inspect.Type, depth: int = DEPTH_MAX) -> Iterator[Any]:
 
 def _containers(info: inspect.Type, depth: int) -> Iterator[Any]:
     match info:
-        case (
-            inspect.ListType()
-            | inspect.VarTupleType()
-            | inspect.SetType()
-            | inspect.FrozenSetType()
-        ):
-            make = {inspect.ListType: list, inspect.VarTupleType: tuple, inspect.SetType: set}.get(type(info), frozenset)
+        case inspect.ListType() | inspect.VarTupleType() | inspect.SetType() | inspect.FrozenSetType():
+            make = {inspect.ListType: list, inspect.VarTupleType: tuple, inspect.SetType: set}.get(
+                type(info), frozenset
+            )
             for item in islice(values(info.item_type, depth - 1), 1):
                 yield make([item] * max(1, info.min_length or 0))
             if not info.min_length:
@@ -142,7 +141,9 @@ def _containers(info: inspect.Type, depth: int) -> Iterator[Any]:
         case inspect.StructType() | inspect.DataclassType() | inspect.NamedTupleType():
             yield from _objects(info, depth)
         case inspect.TypedDictType(fields=fields):
-            yield {field.name: next(values(field.type, depth - 1), None) for field in fields if field.required}
+            yield {
+                field.name: next(values(field.type, depth - 1), None) for field in fields if field.required
+            }
         case _:
             return
 
@@ -184,8 +185,13 @@ def lying_about(value: Any, depth: int = DEPTH_MAX) -> Iterator[Any]:
         for inner in islice(value, VALUES_MAX):
             yield from lying_about(inner, depth - 1)
     else:
-        for name in getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ()):
+        for name in fields_of(value):
             yield from lying_about(getattr(value, name), depth - 1)
+
+
+def fields_of(value: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a Struct or dataclass; of anything else none."""
+    return tuple(getattr(value, "__struct_fields__", ()) or getattr(value, "__dataclass_fields__", ()))
 
 
 def _distinct(found: Iterable[Any]) -> Iterator[Any]:

@@ -5,6 +5,9 @@ dev       a worker and a server of its own, for the desk
 worker    worker processes on your servers
 send      hand over a command
 state, history, list    read instances
+diagram   a workflow as a state machine, and where an instance is in it
+pools     who serves what, and what waits
+stuck     what does not move, and what it waits for
 dead      what was given up on
 doctor    are the servers as the promises need them?
 """

@@ -6,12 +6,15 @@ import holdfast
 from holdfast.cli.dead import dead
 from holdfast.cli.demo import demo
 from holdfast.cli.dev import dev
+from holdfast.cli.diagram import diagram
 from holdfast.cli.doctor import doctor
 from holdfast.cli.ending import Commands
 from holdfast.cli.history import history
 from holdfast.cli.listing import list_
+from holdfast.cli.pools import pools
 from holdfast.cli.send import send
 from holdfast.cli.state import state
+from holdfast.cli.stuck import stuck
 from holdfast.cli.worker import worker
 
 NOTES = """\b
@@ -37,5 +40,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, worker, send, state, history, list_, dead, doctor):
+for command in (demo, dev, worker, send, state, history, list_, diagram, pools, stuck, dead, doctor):
     main.add_command(command)

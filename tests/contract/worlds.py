@@ -23,12 +23,15 @@ from holdfast.brokers.memory import (
     MemoryMembership,
     MemoryServer,
 )
+from holdfast.brokers.memory_backlog import MemoryBacklog
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
+from holdfast.brokers.redis_backlog import RedisBacklog
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.runtime.backlog import Backlog
 from holdfast.runtime.config import Settings
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import (
@@ -129,6 +132,18 @@ class World(ABC):
         """
 
     @abstractmethod
+    def backlog(self) -> Backlog:
+        """
+        Return a backlog.
+        """
+
+    @abstractmethod
+    def feed(self, partition: int, **positions: str) -> None:
+        """
+        Have projections read a partition's feed, each from its position on; what is committed from now on is fed.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -173,6 +188,12 @@ class MemoryWorld(World):
 
     def membership(self) -> Membership:
         return MemoryMembership(self.server)
+
+    def backlog(self) -> Backlog:
+        return MemoryBacklog(self.server)
+
+    def feed(self, partition: int, **positions: str) -> None:
+        self.server.readers[partition] = dict(positions)
 
     def everything(self) -> Any:
         server = self.server
@@ -247,6 +268,13 @@ class RedisWorld(World):
 
     def membership(self) -> Membership:
         return RedisMembership(self.settings, self.link())
+
+    def backlog(self) -> Backlog:
+        return RedisBacklog(self.settings, self.link())
+
+    def feed(self, partition: int, **positions: str) -> None:
+        for name, position in positions.items():
+            self.client.hset(self.keys.readers(partition), name, position)
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

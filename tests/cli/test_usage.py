@@ -18,6 +18,9 @@ READING = [
     ("state", APP, "parcel", "p-1"),
     ("history", APP, "parcel", "p-1"),
     ("list", APP),
+    ("diagram", APP, "parcel", "--key", "p-1"),
+    ("pools",),
+    ("stuck", APP),
     ("dead", "list"),
     ("dead", "show", "0.x"),
 ]
@@ -40,11 +43,14 @@ def test_help_names_every_command() -> None:
     """
     said = run("--help").out
 
-    for command in ("demo", "dev", "worker", "send", "state", "history", "list", "dead", "doctor"):
+    known = "demo dev worker send state history list diagram pools stuck dead doctor"
+    for command in known.split():
         assert re.search(rf"^  {command} ", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["state", "history", "list", "dead list", "dead show", "doctor", "send"])
+@pytest.mark.parametrize(
+    "command", ["state", "history", "list", "pools", "stuck", "dead list", "dead show", "doctor", "send"]
+)
 def test_what_json_prints_is_documented(command: str) -> None:
     """
     Whoever parses --json finds the names in --help.
@@ -71,7 +77,7 @@ def test_nothing_at_all_is_answered_with_help() -> None:
         (["list", APP, "--all"], "--all' (see holdfast list --help)"),
         (["dead", "bury"], "No such command 'bury' (see holdfast dead --help)"),
         (["dead", "retry"], "Missing argument 'ID...' (see holdfast dead retry --help)"),
-        (["worker", APP, "--pool", "effect"], "there is no pool 'effect'; there is: command (see"),
+        (["worker", APP, "--pool", "swimming"], "there is no pool 'swimming'; there are: command"),
         (["worker", APP, "--processes", "0"], "0 is not in the range x>=1 (see"),
         (["demo", "--orders", "some"], "'some' is not a valid integer range (see"),
     ],

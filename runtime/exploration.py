@@ -75,7 +75,7 @@ class _State:
     now: datetime
     #: Commands that timers will send: the real ones, as the workflow itself made them.
     timers: tuple[Any, ...] = ()
-    #: Fields of effects that were asked for: result commands often repeat them.
+    #: Names and fields of the effects that were asked for: result commands often repeat them.
     facts: tuple[Any, ...] = ()
 
 
@@ -182,7 +182,7 @@ def _try(definition: Definition, here: _State, command: Any, now: datetime, find
         finds.terminal.add(status)
         return None
     timers = (*here.timers, *(timer.command for timer in decision.timers))
-    facts = tuple(fact for effect in decision.effects for fact in lying_about(effect))
+    facts = (*effects, *(fact for effect in decision.effects for fact in lying_about(effect)))
     return _State(state, status, now, timers[-len(definition.commands.by_tag) * 2 :], facts or here.facts)
 
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from itertools import islice
 from typing import Any
 
@@ -171,8 +172,8 @@ def lying_about(value: Any, depth: int = DEPTH_MAX) -> Iterator[Any]:
     """Yield the plain values within a state, and one more and one less of its numbers."""
     if depth < 0:
         return
-    if isinstance(value, bool) or value is None:
-        return
+    if isinstance(value, bool | Enum) or value is None:
+        return  # all values of these are tried anyway
     if isinstance(value, int):
         yield from (value, value + 1, value - 1)
     elif isinstance(value, str | bytes | float | datetime | date | timedelta | Decimal | uuid.UUID):

@@ -64,7 +64,7 @@ class Keys:
         return f"{self.tag(partition)}:timers"
 
     def due(self, partition: int) -> str:
-        """Stream: timers whose time has come, on their way to the transport."""
+        """Stream: timers whose time has come and whose commands were not sent yet."""
         return f"{self.tag(partition)}:due"
 
     def instances(self, partition: int, workflow: str, run_state: RunState | str) -> str:

@@ -131,8 +131,9 @@ def _containers(info: inspect.Type, depth: int) -> Iterator[Any]:
             if not info.min_length:
                 yield make(())
         case inspect.TupleType(item_types=items):
-            made = [next(values(item, depth - 1), None) for item in items]
-            yield tuple(made)
+            made = [found for item in items for found in islice(values(item, depth - 1), 1)]
+            if len(made) == len(items):
+                yield tuple(made)
         case inspect.DictType():
             for name in islice(values(info.key_type, depth - 1), 1):
                 for value in islice(values(info.value_type, depth - 1), 1):
@@ -142,19 +143,32 @@ def _containers(info: inspect.Type, depth: int) -> Iterator[Any]:
         case inspect.StructType() | inspect.DataclassType() | inspect.NamedTupleType():
             yield from _objects(info, depth)
         case inspect.TypedDictType(fields=fields):
-            yield {
-                field.name: next(values(field.type, depth - 1), None) for field in fields if field.required
-            }
+            named = _named([field for field in fields if field.required], depth)
+            if named is not None:
+                yield named
         case _:
             return
 
 
 def _objects(info: Any, depth: int) -> Iterator[Any]:
-    fields = {field.name: next(values(field.type, depth - 1), None) for field in info.fields}
+    fields = _named(info.fields, depth)
+    if fields is None:
+        return
     try:
         yield info.cls(**fields)
     except (TypeError, ValueError):
         return
+
+
+def _named(fields: Iterable[Any], depth: int) -> dict[str, Any] | None:
+    """Return a value for each field, but for those that need none; None where nothing is known about one that does."""
+    made: dict[str, Any] = {}
+    for field in fields:
+        for value in islice(values(field.type, depth - 1), 1):
+            made[field.name] = value
+        if field.name not in made and field.required:
+            return None
+    return made
 
 
 def _numbers(info: Any) -> Iterator[Any]:

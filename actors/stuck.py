@@ -6,9 +6,9 @@ what waits behind that is not seen; `Findings.whole` says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from holdfast.actors.draughtsman import command_in, read_effect, tag_in
 from holdfast.actors.roster import Post, roster
@@ -27,16 +27,49 @@ LETTERS_MAX = 1_000
 WAITING = (RunState.INITIATED, RunState.RUNNING, RunState.PAUSED)
 
 #: What things wait for.
-COMMAND, TIMER, EFFECT, RETRY_AT, RESUME, DEAD_LETTER, WORKER = (
-    "command",
-    "timer",
-    "effect",
-    "retry",
-    "resume",
-    "dead-letter",
-    "worker",
-)
-KINDS = (WORKER, DEAD_LETTER, RETRY_AT, EFFECT, TIMER, RESUME, COMMAND)
+WORKER, BEHIND, DEAD_LETTER, RETRY_AT = "worker", "behind", "dead-letter", "retry"
+LIMIT, EFFECT, TIMER, RESUME, COMMAND = "limit", "effect", "timer", "resume", "command"
+KINDS = (WORKER, BEHIND, DEAD_LETTER, RETRY_AT, LIMIT, EFFECT, TIMER, RESUME, COMMAND)
+
+
+class EffectLine(Protocol):
+    """What the effect pool knows of an unfinished effect."""
+
+    @property
+    def workflow(self) -> str:
+        """The workflow of the instance that asked for it."""
+
+    @property
+    def key(self) -> str:
+        """The key of that instance."""
+
+    @property
+    def id(self) -> str:
+        """The effect's own id."""
+
+    @property
+    def effect(self) -> str:
+        """The name of its class."""
+
+    @property
+    def state(self) -> str:
+        """One of waiting, running, retry, limit and rate."""
+
+    @property
+    def attempts(self) -> int:
+        """How often it was begun."""
+
+    @property
+    def since_ms(self) -> int:
+        """Since when it is in this state."""
+
+    @property
+    def until_ms(self) -> int:
+        """When it goes on; 0 where no time is set."""
+
+    @property
+    def error(self) -> str:
+        """What the last attempt failed with, or what it waits for."""
 
 
 class Wait(NamedTuple):
@@ -87,12 +120,25 @@ class Search:
     """Finds what is stuck."""
 
     def __init__(
-        self, backlog: Backlog, dead_letters: DeadLetters, membership: Membership, transport: Transport
+        self,
+        backlog: Backlog,
+        dead_letters: DeadLetters,
+        membership: Membership,
+        transport: Transport,
+        effects: Callable[[], Iterable[EffectLine]] | None = None,
     ) -> None:
+        """Take the ports.
+
+        Args:
+            backlog, dead_letters, membership, transport: The ports.
+            effects: What the effect pool knows of unfinished effects; without it only what is stored is seen, and not
+                why.
+        """
         self._backlog = backlog
         self._dead_letters = dead_letters
         self._membership = membership
         self._transport = transport
+        self._known_effects = effects
 
     def find(
         self, workflows: Sequence[str], older_ms: int, limit: int, kinds: Iterable[str] = KINDS
@@ -119,13 +165,17 @@ class Search:
         self._letters(sheet)
         wanted = set(kinds)
         items = [
-            *_deserted(posts, until_ms),
+            *_posts(posts, until_ms),
             *sorted(sheet.done(), key=lambda one: (one.since_ms, one.workflow, one.key)),
         ]
         items = [one for one in items if wanted.intersection(wait.kind for wait in one.waits)]
         return Findings(items[:limit], sheet.whole and len(items) <= limit)
 
     def _effects(self, sheet: _Sheet) -> None:
+        if self._known_effects is not None:
+            for line in self._known_effects():
+                sheet.wait(line.workflow, line.key, _effect(line))
+            return
         counts: dict[int, int] = {}
         for one in self._backlog.effects(EFFECTS_MAX):
             counts[one.partition] = counts.get(one.partition, 0) + 1
@@ -145,6 +195,8 @@ class Search:
             if data is None:
                 continue  # it was sent meanwhile
             if one.name.startswith(RETRY):
+                if self._known_effects is not None:
+                    continue
                 entry = read_effect(data)
                 what = f"the next try of {tag_in(entry.payload)} ({entry.id})"
                 sheet.wait(entry.workflow, entry.key, Wait(RETRY_AT, what, entry.at_ms, one.due_ms))
@@ -223,19 +275,37 @@ class _Sheet:
             yield item
 
 
-def _deserted(posts: Sequence[Post], until_ms: int) -> Iterator[Stuck]:
-    """Yield the pools that nobody serves although something waits for them."""
-    by_pool: dict[str, list[Post]] = {}
+def _effect(line: EffectLine) -> Wait:
+    """Return what an effect waits for, as its pool knows it."""
+    name = f"{line.effect or 'an effect'} ({line.id})"
+    tried = f", tried {line.attempts} times" if line.attempts else ""
+    why = f": {line.error}" if line.error else ""
+    match line.state:
+        case "retry":
+            return Wait(RETRY_AT, f"the next try of {name}{tried}{why}", line.since_ms, line.until_ms)
+        case "limit" | "rate":
+            return Wait(LIMIT, f"its turn for {name}{why}", line.since_ms, line.until_ms)
+        case "running":
+            return Wait(EFFECT, f"{name} to end{tried}", line.since_ms)
+        case _:
+            return Wait(EFFECT, f"{name} to be run{tried}", line.since_ms)
+
+
+def _posts(posts: Sequence[Post], until_ms: int) -> Iterator[Stuck]:
+    """Yield the pools that nobody serves although something waits for them, and those that are served but behind."""
+    by_pool: dict[tuple[str, str], list[Post]] = {}
     for post in posts:
-        # What waits for an unknown time is told: nobody can say that it is new.
+        # What waits for an unknown time is told only where nobody serves it: then nobody can say that it is new.
         if post.deserted and post.since_ms <= until_ms:
-            by_pool.setdefault(post.pool, []).append(post)
-    for pool, found in by_pool.items():
+            by_pool.setdefault((post.pool, WORKER), []).append(post)
+        elif post.pool in ("timer", "projection") and 0 < post.since_ms <= until_ms:
+            by_pool.setdefault((post.pool, BEHIND), []).append(post)
+    for (pool, kind), found in sorted(by_pool.items(), key=lambda one: one[0][1] != WORKER):
         count = sum(post.waiting for post in found)
         known = [post.since_ms for post in found if post.since_ms]
         where = ", ".join(str(post.partition) for post in found)
         more = " or more" if any(post.more for post in found) else ""
+        whom = f"a worker with --pool {pool}" if kind == WORKER else "its workers to catch up"
         item = Stuck("", "", f"pool {pool}")
-        what = f"a worker with --pool {pool}: {count:,}{more} wait in partition {where}"
-        item.add(Wait(WORKER, what, min(known, default=0)))
+        item.add(Wait(kind, f"{whom}: {count:,}{more} wait in partition {where}", min(known, default=0)))
         yield item

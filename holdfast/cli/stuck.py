@@ -17,9 +17,10 @@ from holdfast.cli.naming import span_ms, workflow_named
 from holdfast.runtime.clock import SystemClock, from_ms, to_ms
 
 NOTES = """\b
-What is waited for: worker (nobody serves a pool that has work), dead-letter,
-retry (of an effect), effect (to be run, or to end), timer (pending or
-overdue), resume (it is paused), command (nothing else is on its way).
+What is waited for: worker (nobody serves a pool that has work), behind (a pool
+is served, but late), dead-letter, retry (of an effect), limit (an effect's
+turn), effect (to be run, or to end), timer (pending or overdue), resume (it is
+paused), command (nothing else is on its way).
 \b
 --json prints one line per item: workflow, key, name (where it is no instance),
 run_state (null if it moved lately, but something of it did not), since,

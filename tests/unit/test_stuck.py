@@ -3,6 +3,7 @@ What is stuck: found for every reason that there is, and nothing that moves.
 """
 
 from datetime import timedelta
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -158,8 +159,9 @@ def test_an_overdue_timer_is_stuck_itself(site: Site) -> None:
     site.commit(ref, timers=[TimerEntry(f"{ref.scope}/expiry", envelope, 0, due_ms)])
     site.clock.advance(HOUR)
     site.journal.commit([controls.commit(site.journal.read([ref])[0], "c-2")], "a")
-    item = only(site.find())
+    behind, item = site.find().items
 
+    assert "pool timer" == behind.name
     assert (None, due_ms, "o-1") == (item.run_state, item.since_ms, item.key)
     assert [("timer", "ExpireOrder, which is overdue", due_ms, due_ms)] == item.waits
 
@@ -241,6 +243,68 @@ def test_a_pool_that_nobody_serves_is_stuck_where_it_has_work(pool: str) -> None
     assert [pool] == [
         post.pool for post in roster(site.backlog, site.membership, site.transport) if post.deserted
     ]
+
+
+@pytest.mark.parametrize("pool", ["timer", "projection"])
+def test_a_pool_that_is_served_but_late_is_told(site: Site, pool: str) -> None:
+    """
+    Timers that are not sent and records that are not read although somebody is there to.
+    """
+    ref = controls.ref("o-1")
+    if pool == "timer":
+        site.commit(ref, timers=[controls.timer(due_ms=site.now_ms)])
+    else:
+        site.server.readers[ref.partition]["sales"] = "0-0"
+        site.commit(ref)
+    site.clock.advance(HOUR)
+    first = site.find().items[0]
+
+    assert (f"pool {pool}", ["behind"]) == (first.name, waits(first))
+    assert first.waits[0].what == f"its workers to catch up: 1 wait in partition {ref.partition}"
+
+
+class Line(NamedTuple):
+    """What the effect pool says."""
+
+    state: str
+    workflow: str = "order"
+    key: str = "o-1"
+    id: str = "c-1:0"
+    effect: str = "ChargeCard"
+    attempts: int = 2
+    since_ms: int = controls.NOW_MS
+    until_ms: int = 0
+    error: str = "Unreachable: away"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (Line("waiting", attempts=0, error=""), ("effect", "ChargeCard (c-1:0) to be run")),
+        (Line("running", error=""), ("effect", "ChargeCard (c-1:0) to end, tried 2 times")),
+        (Line("retry"), ("retry", "the next try of ChargeCard (c-1:0), tried 2 times: Unreachable: away")),
+        (Line("limit", error="stripe"), ("limit", "its turn for ChargeCard (c-1:0): stripe")),
+        (Line("rate", effect="", error=""), ("limit", "its turn for an effect (c-1:0)")),
+    ],
+)
+def test_the_effect_pool_knows_more(site: Site, line: Line, expected: tuple[str, str]) -> None:
+    """
+    Where it is asked, what it says counts: whether an effect runs, was tried, or waits for its turn.
+    """
+    ref = controls.ref("o-1")
+    site.commit(ref, effects=[controls.effect(of=ref)])
+    site.clock.advance(HOUR)
+    search = Search(
+        site.backlog,
+        site.dead_letters,
+        site.membership,
+        site.transport,
+        lambda: [line, line._replace(key="other")],
+    )
+    items = {item.key: item for item in search.find(["order"], 10 * MINUTE_MS, 100).items}
+
+    assert {"o-1", "other"} == set(items)
+    assert [expected] == [(wait.kind, wait.what) for wait in items["o-1"].waits]
 
 
 def test_a_dead_member_serves_nothing() -> None:

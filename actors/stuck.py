@@ -16,6 +16,7 @@ from holdfast.runtime.backlog import RETRY, Backlog, Scheduled, read_name
 from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.errors import Undecodable
 from holdfast.runtime.instance import RunState
+from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import DeadLetters, Membership, Transport
 
 #: Scheduled things, unfinished effects and dead letters that are looked at; the first two of each partition.
@@ -159,7 +160,7 @@ class Search:
             found = self._backlog.idle(workflow, WAITING, until_ms, limit + 1)
             sheet.whole &= len(found) <= limit
             for one in found[:limit]:
-                sheet.idle(one.ref.workflow, one.ref.key, one.run_state, one.updated_ms)
+                sheet.idle(one.ref, one.run_state, one.updated_ms)
         self._effects(sheet)
         self._scheduled(sheet)
         self._letters(sheet)
@@ -189,7 +190,8 @@ class Search:
         counts: dict[int, int] = {}
         for one in scheduled:
             counts[one.partition] = counts.get(one.partition, 0) + 1
-        sheet.whole &= max(counts.values(), default=0) < SCHEDULED_MAX
+        sheet.cut_short = {partition for partition, count in counts.items() if count >= SCHEDULED_MAX}
+        sheet.whole &= not sheet.cut_short
         wanted = [one for one in scheduled if sheet.cares_for(one)]
         for one, data in zip(wanted, self._backlog.payloads(wanted), strict=True):
             if data is None:
@@ -223,12 +225,17 @@ class _Sheet:
         self._until_ms = until_ms
         self._now_ms = now_ms
         self._items: dict[tuple[str, str], Stuck] = {}
+        self._partitions: dict[tuple[str, str], int] = {}
         self._nameless: list[Stuck] = []
+        #: Partitions of whose schedule only the beginning was looked at.
+        self.cut_short: set[int] = set()
         self.whole = True
 
-    def idle(self, workflow: str, key: str, run_state: RunState, updated_ms: int) -> None:
+    def idle(self, ref: Ref, run_state: RunState, updated_ms: int) -> None:
         """Take an instance that has not changed."""
-        item = self._items[workflow, key] = Stuck(workflow, key, "", run_state, updated_ms)
+        item = Stuck(ref.workflow, ref.key, "", run_state, updated_ms)
+        self._items[ref.workflow, ref.key] = item
+        self._partitions[ref.workflow, ref.key] = ref.partition
         if run_state is RunState.PAUSED:
             item.add(Wait(RESUME, "somebody to resume it", updated_ms))
 
@@ -269,10 +276,13 @@ class _Sheet:
 
     def done(self) -> Iterator[Stuck]:
         """Yield all; an idle instance for which nothing is on its way waits for a command."""
-        for item in (*self._items.values(), *self._nameless):
+        for ref, item in self._items.items():
             if not item.waits:
-                item.add(Wait(COMMAND, "a command", item.since_ms))
+                unseen = self._partitions[ref] in self.cut_short
+                what = "a command, or a timer that is far ahead" if unseen else "a command"
+                item.add(Wait(COMMAND, what, item.since_ms))
             yield item
+        yield from self._nameless
 
 
 def _effect(line: EffectLine) -> Wait:

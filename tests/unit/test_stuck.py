@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+from holdfast.actors import stuck
 from holdfast.actors.roster import roster
 from holdfast.actors.stuck import KINDS, Findings, Search, Stuck
 from holdfast.brokers.memory import (
@@ -348,6 +349,21 @@ def test_the_longest_stuck_come_first_and_the_rest_is_told_of(site: Site) -> Non
     assert ["o-0", "o-1"] == [one.key for one in site.find(limit=2).items]
     assert not site.find(limit=2).whole
     assert ["o-0", "o-1"] == [one.key for one in site.find(older_ms=4 * 60 * MINUTE_MS).items]
+
+
+def test_what_was_not_looked_at_is_not_denied(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where more is scheduled than is looked at, an instance is not said to have no timer.
+    """
+    monkeypatch.setattr(stuck, "SCHEDULED_MAX", 3)
+    ref = controls.ref("o-1")
+    timers = [controls.timer(f"order/1/x/{number}", due_ms=site.now_ms + 10**9) for number in range(3)]
+    site.commit(ref, timers=timers)
+    site.clock.advance(HOUR)
+    found = site.find()
+
+    assert not found.whole
+    assert ["a command, or a timer that is far ahead"] == [wait.what for wait in found.items[0].waits]
 
 
 def test_only_some_reasons_are_of_interest(site: Site) -> None:

@@ -265,7 +265,7 @@ class _Sheet:
     def timer(self, one: Scheduled, envelope: bytes) -> None:
         """Take a timer: one that is overdue waits for its pool, another is what its instance waits for."""
         try:
-            whose = decode_envelope(envelope)
+            whose = read_name(one.name) or decode_envelope(envelope)
         except Undecodable:
             return
         overdue = one.due_ms <= self._now_ms

@@ -485,7 +485,7 @@ class Client:
 
     def pending(self) -> int:
         """Return how many commands wait in the queues, as far as the transport can tell."""
-        return sum(self._transport.depth(partition) for partition in range(self.settings.partitions))
+        return sum(self._transport.depths())
 
     # -- life
 

@@ -21,6 +21,7 @@ from holdfast.brokers.memory import (
     MemoryServer,
     MemoryTransport,
 )
+from holdfast.brokers.memory_backlog import MemoryBacklog
 from holdfast.brokers.memory_effects import MemoryEffects
 from holdfast.brokers.memory_feed import MemoryCheckpoints, MemoryFeed
 from holdfast.brokers.memory_observations import MemoryObservations
@@ -32,6 +33,7 @@ from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
+from holdfast.brokers.redis_backlog import RedisBacklog
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_effects import RedisEffects
@@ -47,6 +49,7 @@ from holdfast.brokers.redis_slots import RedisSlots
 from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.brokers.redis_uniques import RedisUniques
+from holdfast.runtime.backlog import Backlog
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.effect_queue import EffectQueue, Slots
 from holdfast.runtime.errors import UsageError
@@ -96,6 +99,7 @@ class Ports:
     uniques: Uniques
     sizes: Sizes
     observations: Observations
+    backlog: Backlog
     close: Callable[[], None]
 
 
@@ -158,6 +162,7 @@ def open_ports(settings: Settings) -> Ports:
             uniques=MemoryUniques(server),
             sizes=MemorySizes(server),
             observations=MemoryObservations(server),
+            backlog=MemoryBacklog(server),
             close=lambda: None,
         )
     link = RedisLink(settings)
@@ -187,6 +192,7 @@ def open_ports(settings: Settings) -> Ports:
         uniques=RedisUniques(settings, link),
         sizes=RedisSizes(settings, link),
         observations=RedisObservations(settings, link),
+        backlog=RedisBacklog(settings, link),
         close=link.close,
     )
 

@@ -82,7 +82,7 @@ def _examine_queues(settings: Settings) -> Generator[Finding, None, int]:
         depths = rabbitmq_checkup.waiting(settings)
     else:
         transport = RedisTransport(settings)
-        depths = {f"partition {number}": transport.depth(number) for number in range(settings.partitions)}
+        depths = {f"partition {number}": depth for number, depth in enumerate(transport.depths())}
     yield _backlog(depths)
     return sum(depths.values())
 

@@ -665,3 +665,7 @@ class MemoryTransport:
         """Return how many messages wait or are taken."""
         consumer = self._server.consumers.get(partition)
         return len(self._server.queues[partition]) + (consumer.outstanding(partition) if consumer else 0)
+
+    def depths(self) -> list[int]:
+        """Return the depth of every partition."""
+        return [self.depth(partition) for partition in range(self._server.partitions)]

@@ -39,6 +39,11 @@ class RabbitTransport:
         return RabbitConsumer(self._settings, queues.__getitem__, "ingress")
 
     def depth(self, partition: int) -> int:
-        """Return how many messages wait; those that are being worked on are not counted by the broker."""
+        """Return how many messages wait; of those that are being worked on the broker tells nothing over AMQP."""
         name = self._topology.queue(partition)
         return depths(self._settings, [name])[name] or 0
+
+    def depths(self) -> list[int]:
+        """Return how many messages wait in each partition, over one connection."""
+        names = [self._topology.queue(partition) for partition in range(self._settings.partitions)]
+        return [count or 0 for count in depths(self._settings, names).values()]

@@ -64,6 +64,15 @@ class RedisTransport:
         with RedisLink(self._settings) as link, unavailable(link):
             return int(link.client.xlen(Keys(self._settings.namespace).commands(partition)))
 
+    def depths(self) -> list[int]:
+        """Return how many messages of each partition are not yet acknowledged, in one round trip."""
+        keys = Keys(self._settings.namespace)
+        with RedisLink(self._settings) as link, unavailable(link):
+            pipe = link.client.pipeline(transaction=False)
+            for partition in range(self._settings.partitions):
+                pipe.xlen(keys.commands(partition))
+            return [int(found) for found in pipe.execute()]
+
 
 class RedisPublisher:
     """Hands messages to one thread, which publishes whatever has gathered in one round trip."""

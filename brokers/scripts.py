@@ -46,6 +46,7 @@ class Script(Enum):
     TRIM = "trim"
     CLAIM_UNIQUE = "claim_unique"
     SETTLE_UNIQUE = "settle_unique"
+    LOOK = "look"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")

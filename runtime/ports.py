@@ -495,5 +495,12 @@ class Transport(Protocol):
         ...
 
     def depth(self, partition: int) -> int:
-        """Return how many messages of a partition wait or are being worked on."""
+        """Return how many messages of a partition wait.
+
+        Those that are being worked on count where the transport knows of them: RabbitMQ does not say.
+        """
+        ...
+
+    def depths(self) -> list[int]:
+        """Return the depth of every partition, in one go."""
         ...

@@ -65,6 +65,12 @@ class Workflow(ABC, Generic[S, C, E, F]):
         """Return the secondary key that only one unfinished instance may have, or None for none."""
         return None
 
-    def scrub(self, state: S) -> S | None:  # noqa: ARG002 - for subclasses to override
+    def scrub(self, state: S) -> S | None:
         """Return what may stay of a finished instance's state when its data is deleted; None for nothing."""
+
+    def status(self, state: S) -> str | None:  # noqa: ARG002 - for subclasses to override
+        """Return the name of where an instance is, for diagrams; None leaves it to Holdfast.
+
+        It then takes the first Enum in the state, and where there is none it names what happened last.
+        """
         return None

@@ -6,6 +6,9 @@ worker    worker processes on your servers
 send      hand over a command
 state, history, list    read instances
 projections  read models: how far they are, rebuild, parked instances
+diagram   a workflow as a state machine, and where an instance is in it
+pools     who serves what, and what waits
+stuck     what does not move, and what it waits for
 dead      what was given up on
 pause, resume, cancel, delete-data    what a person does to a run
 observations    what came to an instance, and what became of it

@@ -6,17 +6,20 @@ import holdfast
 from holdfast.cli.dead import dead
 from holdfast.cli.demo import demo
 from holdfast.cli.dev import dev
+from holdfast.cli.diagram import diagram
 from holdfast.cli.doctor import doctor
 from holdfast.cli.ending import Commands
 from holdfast.cli.history import history
 from holdfast.cli.listing import list_
 from holdfast.cli.observations import observations
+from holdfast.cli.pools import pools
 from holdfast.cli.projections import projections
 from holdfast.cli.runs import cancel, delete_data, pause, resume
 from holdfast.cli.schedules import schedules
 from holdfast.cli.send import send
 from holdfast.cli.sizes import sizes
 from holdfast.cli.state import state
+from holdfast.cli.stuck import stuck
 from holdfast.cli.timers import timers
 from holdfast.cli.worker import worker
 
@@ -51,6 +54,9 @@ for command in (
     state,
     history,
     list_,
+    diagram,
+    pools,
+    stuck,
     timers,
     schedules,
     projections,

@@ -99,3 +99,15 @@ def moment(text: str) -> datetime:
 def point(text: str) -> int | datetime:
     """Return a record's sequence number, or a time."""
     return int(text) if text.isascii() and text.isdigit() else moment(text)
+
+
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def span_ms(text: str) -> int:
+    """Return a length of time in milliseconds: 30s, 10m, 2h, 7d."""
+    number, unit = text[:-1], text[-1:]
+    if unit in _UNITS_MS and number.isascii() and number.isdigit():
+        return int(number) * _UNITS_MS[unit]
+    message = f"{text!r} is no length of time; write 30s, 10m, 2h or 7d"
+    raise click.BadParameter(message)

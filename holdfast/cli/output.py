@@ -110,6 +110,15 @@ def time(moment: datetime) -> str:
     return moment.astimezone().isoformat(sep=" ", timespec="milliseconds")
 
 
+def age(since_ms: int, now_ms: int) -> str:
+    """Return how long ago a time was, in the largest unit that says enough."""
+    seconds = max(0, now_ms - since_ms) // 1000
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:,} {unit}"
+    return f"{seconds} s"
+
+
 def plain(value: Any) -> Any:
     """Return any value that a message or state can hold as what JSON can hold."""
     if isinstance(value, bytes | bytearray | memoryview):

@@ -73,7 +73,7 @@ def prove(settings: Settings, orders: int, kill: Kill | None) -> Proof:
             proof.went_on_s = (went_on - kill.sent).total_seconds()
         proof.completed = ports.directory.count(Order.type, RunState.COMPLETED)
         proof.dead_letters = ports.dead_letters.count()
-        proof.waiting = sum(transport.depth(partition) for partition in range(settings.partitions))
+        proof.waiting = sum(transport.depths())
     finally:
         ports.close()
     return proof

@@ -38,7 +38,7 @@ def test_what_was_confirmed_is_there(carrier: Carrier) -> None:
     publisher = carrier.publisher()
     confirmed([publisher.publish(2, b"one")])
 
-    eventually(lambda: [0, 0, 1, 0] == [carrier.transport.depth(partition) for partition in EVERY])
+    eventually(lambda: [0, 0, 1, 0] == carrier.transport.depths())
     assert [(2, b"one", 0)] == [
         (one.partition, one.body, one.redeliveries) for one in collect(carrier.consumer(*EVERY), 1)
     ]

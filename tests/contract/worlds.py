@@ -24,6 +24,7 @@ from holdfast.brokers.memory import (
     MemoryMembership,
     MemoryServer,
 )
+from holdfast.brokers.memory_backlog import MemoryBacklog
 from holdfast.brokers.memory_effects import MemoryEffects
 from holdfast.brokers.memory_feed import MemoryFeed
 from holdfast.brokers.memory_observations import MemoryObservations
@@ -33,6 +34,7 @@ from holdfast.brokers.memory_slots import MemorySlots
 from holdfast.brokers.memory_timers import MemoryTimers
 from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.redis_answers import RedisAnswers, RedisMailbox
+from holdfast.brokers.redis_backlog import RedisBacklog
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
 from holdfast.brokers.redis_directory import RedisDirectory
 from holdfast.brokers.redis_effects import RedisEffects
@@ -46,6 +48,7 @@ from holdfast.brokers.redis_sizes import RedisSizes
 from holdfast.brokers.redis_slots import RedisSlots
 from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.brokers.redis_uniques import RedisUniques
+from holdfast.runtime.backlog import Backlog
 from holdfast.runtime.config import Settings
 from holdfast.runtime.effect_queue import EffectQueue, Slots
 from holdfast.runtime.keys import Ref
@@ -214,6 +217,18 @@ class World(ABC):
         """
 
     @abstractmethod
+    def backlog(self) -> Backlog:
+        """
+        Return a backlog.
+        """
+
+    @abstractmethod
+    def let_read(self, partition: int, **positions: str) -> None:
+        """
+        Have projections read a partition's feed, each from its position on; what is committed from now on is fed.
+        """
+
+    @abstractmethod
     def everything(self) -> Any:
         """
         Return all that is kept, to be compared: equal when nothing was written in between.
@@ -295,6 +310,12 @@ class MemoryWorld(World):
 
     def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
         return MemoryUniques(self.server, claim_ms=claim_ms)
+
+    def backlog(self) -> Backlog:
+        return MemoryBacklog(self.server)
+
+    def let_read(self, partition: int, **positions: str) -> None:
+        self.server.readers[partition] = dict(positions)
 
     def everything(self) -> Any:
         server = self.server
@@ -396,6 +417,13 @@ class RedisWorld(World):
 
     def uniques(self, *, claim_ms: int = CLAIM_MS) -> Uniques:
         return RedisUniques(self.settings, self.link(), claim_ms=claim_ms)
+
+    def backlog(self) -> Backlog:
+        return RedisBacklog(self.settings, self.link())
+
+    def let_read(self, partition: int, **positions: str) -> None:
+        for name, position in positions.items():
+            self.client.hset(self.keys.readers(partition), name, position)
 
     def everything(self) -> Any:
         patterns = self.keys.patterns()

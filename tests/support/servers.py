@@ -5,9 +5,9 @@ Each listens on free loopback ports, keeps its data in a folder of its own, runs
 the test process is, even if that is killed. A server on a default port is never touched.
 """
 
-import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -29,6 +29,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from holdfast.brokers import keeper
+
+#: Above what is well known and below what Linux (from 32768 on) and others (from 49152 on) give to outgoing connections.
+PORTS = (15_000, 32_000)
 
 REDIS_START_SECONDS_MAX = 30.0
 #: A cold Erlang machine on a busy two-core runner takes its time.
@@ -74,12 +77,26 @@ def find_postgres() -> str | None:
 def free_ports(count: int) -> list[int]:
     """
     Return different loopback ports that nobody listens on.
+
+    They are below those that systems give to outgoing connections: a server that is stopped for a while comes back to
+    its port, and others, in this test run and in those beside it, must not have got it meanwhile. By chance, so that
+    test runs which look at the same time do not find the same.
     """
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    found: list[int] = []
+    while len(found) < count:
+        port = random.SystemRandom().randrange(*PORTS)
+        if port not in found and _is_free(port):
+            found.append(port)
+    return found
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class Server(ABC):

@@ -161,7 +161,7 @@ def _classes(name: str, role: str, union: Any, base: type[Message]) -> tuple[typ
             message = f"{name}: {kind.__name__} must keep the tag field `type` and must not be array_like"
             raise WorkflowError(message)
         tag = tag_of(kind)
-        if is_reserved(tag):
+        if is_reserved(tag) and not kind.__module__.startswith(__package__):
             message = f"{name}: {kind.__name__} is stored as {tag!r}; names that begin with {RESERVED!r} are Holdfast's own"
             raise WorkflowError(message)
         other = by_tag.setdefault(tag, kind)

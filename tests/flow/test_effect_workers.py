@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast import Unavailable
 from holdfast.runtime.faults import Point
 from tests.crash.strike import ENV_FOLDER as ENV_STRIKE
 from tests.crash.strike import order
@@ -15,6 +16,7 @@ from tests.flow.conftest import TRANSPORTS
 from tests.flow.house import PATIENCE_S
 from tests.flow.office import Office, office
 from tests.support.processes import eventually
+from tests.support.servers import RedisServer
 
 
 @pytest.fixture
@@ -116,3 +118,31 @@ def test_a_clean_stop_finishes_what_runs(place: Office) -> None:
 
     assert ran < 200
     assert 200 == len(place.calls("crowd"))
+
+
+def test_an_outage_of_redis_is_waited_out(redis_server: RedisServer, tmp_path: Path) -> None:
+    """
+    Redis dies and comes back while effects run and fail: each is decided once, and nothing is left behind.
+    """
+    with office(tmp_path, redis_server.url) as place, place.crew(1):
+        place.ask("crowd", "thread", "nap", count=80)
+        place.ask("trouble", "loop", "fail-twice", count=20)
+        eventually(lambda: len(place.calls("crowd")) >= 20, PATIENCE_S)
+        redis_server.kill()
+        redis_server.restart()
+
+        # A client that meets the outage is told so; the notes are asked for when it is over.
+        eventually(lambda: _answers(place), PATIENCE_S)
+        assert ["nap 1"] * 80 == [note.replace("nap 2", "nap 1") for note in place.notes("crowd", 80)]
+        assert 20 == len(place.notes("trouble", 20))
+        place.await_idle()
+        assert 80 == len({call.key for call in place.calls("crowd")})
+        assert 80 == len(place.notes("crowd", 80))
+
+
+def _answers(place: Office) -> bool:
+    try:
+        place.notes("crowd", 0)
+    except Unavailable:
+        return False
+    return True

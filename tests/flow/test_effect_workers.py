@@ -2,6 +2,7 @@
 Workers that run effects die, are stopped and come to help: every effect is run, and its result decided once.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,30 @@ def test_a_worker_dies_between_two_steps(field: Office, point: Point) -> None:
         # What was run and not finished is run again.
         assert any(len(calls) > 1 for calls in made)
     assert [] == field.client.dead_letters.list()
+
+
+def test_a_worker_sleeps_until_it_is_thought_dead(field: Office) -> None:
+    """
+    What a stopped worker held is run by others, under the same key; what it still does when it goes on changes nothing.
+    """
+    if field.home.settings.amqp_url:
+        pytest.skip("the transport has no part in it")
+    names = [f"sleeper-{number}" for number in range(8)]
+    order(field.folder, Point.EFFECT_RUN, signal.SIGSTOP).touch()
+    for name in names:
+        field.ask(name, "loop", "ok")
+    try:
+        for name in names:
+            field.notes(name, 1)
+        field.await_idle()
+    finally:
+        (struck,) = field.folder.glob(f"{Point.EFFECT_RUN}.SIGSTOP.*")
+        os.kill(int(struck.name.rpartition(".")[2]), signal.SIGCONT)
+    field.ask("awake", "loop", "ok")
+    field.notes("awake", 1)
+
+    assert [1] * 8 == [len(field.notes(name, 1)) for name in names]
+    assert [1] * 8 == [len({call.key for call in field.calls(name)}) for name in names]
 
 
 def test_an_effect_that_kills_its_workers_is_found_out(place: Office) -> None:

@@ -18,6 +18,8 @@ from holdfast.runtime.effect_queue import START, Waiting
 
 #: As many effects are read ahead of those that run; what is behind them waits in the outbox.
 READ_AHEAD = 4_096
+#: As many are read in all, with those that are kept back because nobody here can run them.
+KEPT_MAX = 40_000
 #: The most that begin together.
 BEGIN_MAX = 256
 #: How long a partition that turned out to be another's is left alone before it is looked at again.
@@ -113,12 +115,19 @@ class Hand:
         """Return from where to read on, by partition; nothing while enough was read ahead."""
         with self._lock:
             self.room.clear()
-            if len(self._jobs) >= READ_AHEAD:
+            if len(self._jobs) >= READ_AHEAD and not self._clogged():
                 return {}
             if self._paused:
                 now = monotonic()
                 self._paused = {p: until for p, until in self._paused.items() if until > now}
             return {p: position for p, position in self._cursors.items() if p not in self._paused}
+
+    def _clogged(self) -> bool:
+        """Return whether what was read ahead is mostly what nobody here can run: that is to hold up nothing."""
+        if len(self._jobs) >= KEPT_MAX:
+            return False
+        kept = sum(job.handler is None and job.error is not None for job in self._jobs.values())
+        return len(self._jobs) - kept < READ_AHEAD
 
     def admit(self, arrived: Iterable[Waiting], after: Mapping[int, str]) -> list[Job]:
         """Take up what was read behind these positions, but for what we have already."""

@@ -200,6 +200,7 @@ class EffectLane:
                 assert job.handler is not None  # noqa: S101 - what has none is never picked
                 if job.attempt > job.handler.retry.attempts:
                     self._hand.not_begun(job)
+                    job.attempt -= 1  # the one that was counted just now is not run
                     self._desk.give_up(job, Lethal(_lethal(job)))
                 else:
                     running[job.is_async].append(job)
@@ -303,9 +304,7 @@ class Lethal(HoldfastError):
 
 
 def _lethal(job: Job) -> str:
-    return (
-        f"{job.attempt - 1} attempts were begun and the last did not come to an end: it may kill its worker"
-    )
+    return f"{job.attempt} attempts were begun and the last did not come to an end: it may kill its worker"
 
 
 def _suspicious(begun: int, attempts: int) -> bool:

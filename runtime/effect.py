@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -128,10 +128,9 @@ class EffectContext:
 
 
 #: What a handler may return.
-Result = Command | list[Command] | tuple[Command, ...] | None
-H = TypeVar("H", bound=Callable[..., Any])
-#: What the decorator takes; a union of commands is a Result to type checkers as well.
-HandlerFunction = Callable[[Any, EffectContext], Result | Awaitable[Result]]
+Result = Command | Sequence[Command] | None
+#: A handler as the decorator takes it and gives it back.
+H = TypeVar("H", bound=Callable[[Any, EffectContext], Result | Awaitable[Result]])
 
 
 @dataclass(frozen=True, slots=True)

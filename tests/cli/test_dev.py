@@ -33,7 +33,8 @@ def test_the_desk_of_a_newcomer(folder: Path) -> None:
     """
     assert run(*PLACE).sentence == "no worker is running; the command waits until one is"
     with running("dev", ORDERS, folder=folder) as dev:
-        dev.await_words(" pools of holdfast.demo.orders:app")
+        dev.await_words("1 process serves the command")
+        dev.await_words("of holdfast.demo.orders:app")
         pay = run("send", ORDERS, "PayOrder", '{"order_id":"o-1","amount":5}', "--wait", "--timeout", "40")
         assert "accepted as record 2: OrderPaid amount=5" in pay.out
         dev.signal(signal.SIGINT)

@@ -2,12 +2,14 @@
 Workers that run effects die, are stopped and come to help: every effect is run, and its result decided once.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from holdfast import Unavailable
 from holdfast.runtime.faults import Point
 from tests.crash.strike import ENV_FOLDER as ENV_STRIKE
 from tests.crash.strike import order
@@ -15,6 +17,7 @@ from tests.flow.conftest import TRANSPORTS
 from tests.flow.house import PATIENCE_S
 from tests.flow.office import Office, office
 from tests.support.processes import eventually
+from tests.support.servers import RedisServer
 
 
 @pytest.fixture
@@ -68,6 +71,30 @@ def test_a_worker_dies_between_two_steps(field: Office, point: Point) -> None:
     assert [] == field.client.dead_letters.list()
 
 
+def test_a_worker_sleeps_until_it_is_thought_dead(field: Office) -> None:
+    """
+    What a stopped worker held is run by others, under the same key; what it still does when it goes on changes nothing.
+    """
+    if field.home.settings.amqp_url:
+        pytest.skip("the transport has no part in it")
+    names = [f"sleeper-{number}" for number in range(8)]
+    order(field.folder, Point.EFFECT_RUN, signal.SIGSTOP).touch()
+    for name in names:
+        field.ask(name, "loop", "ok")
+    try:
+        for name in names:
+            field.notes(name, 1)
+        field.await_idle()
+    finally:
+        (struck,) = field.folder.glob(f"{Point.EFFECT_RUN}.SIGSTOP.*")
+        os.kill(int(struck.name.rpartition(".")[2]), signal.SIGCONT)
+    field.ask("awake", "loop", "ok")
+    field.notes("awake", 1)
+
+    assert [1] * 8 == [len(field.notes(name, 1)) for name in names]
+    assert [1] * 8 == [len({call.key for call in field.calls(name)}) for name in names]
+
+
 def test_an_effect_that_kills_its_workers_is_found_out(place: Office) -> None:
     """
     After its attempts it is a dead letter, its process is told, and its neighbours are run.
@@ -83,7 +110,7 @@ def test_an_effect_that_kills_its_workers_is_found_out(place: Office) -> None:
             assert 1 == len(place.notes(f"n-{number}", 1))
             assert [] == place.letters(f"n-{number}")
         (letter,) = place.letters("killer")
-        assert "it may kill its worker" in letter.error
+        assert ("it may kill its worker" in letter.error, 3) == (True, letter.attempts)
         assert 3 == len(place.calls("killer"))
 
 
@@ -116,3 +143,31 @@ def test_a_clean_stop_finishes_what_runs(place: Office) -> None:
 
     assert ran < 200
     assert 200 == len(place.calls("crowd"))
+
+
+def test_an_outage_of_redis_is_waited_out(redis_server: RedisServer, tmp_path: Path) -> None:
+    """
+    Redis dies and comes back while effects run and fail: each is decided once, and nothing is left behind.
+    """
+    with office(tmp_path, redis_server.url) as place, place.crew(1):
+        place.ask("crowd", "thread", "nap", count=80)
+        place.ask("trouble", "loop", "fail-twice", count=20)
+        eventually(lambda: len(place.calls("crowd")) >= 20, PATIENCE_S)
+        redis_server.kill()
+        redis_server.restart()
+
+        # A client that meets the outage is told so; the notes are asked for when it is over.
+        eventually(lambda: _answers(place), PATIENCE_S)
+        assert ["nap 1"] * 80 == [note.replace("nap 2", "nap 1") for note in place.notes("crowd", 80)]
+        assert 20 == len(place.notes("trouble", 20))
+        place.await_idle()
+        assert 80 == len({call.key for call in place.calls("crowd")})
+        assert 80 == len(place.notes("crowd", 80))
+
+
+def _answers(place: Office) -> bool:
+    try:
+        place.notes("crowd", 0)
+    except Unavailable:
+        return False
+    return True

@@ -1,0 +1,425 @@
+"""
+Handlers and their results: what may be one, what it may return, and what is sent because of it.
+"""
+
+import asyncio
+from datetime import datetime
+from functools import partial
+from typing import Any, Never
+
+import pytest
+
+from holdfast import (
+    App,
+    Command,
+    Decision,
+    Effect,
+    EffectContext,
+    EffectFailed,
+    EffectTimeout,
+    Event,
+    Limit,
+    Rate,
+    Retry,
+    UsageError,
+    Workflow,
+    WorkflowError,
+    accept,
+)
+from holdfast.runtime.codec import decode_envelope
+from holdfast.runtime.effect import Address, Handler, commands_of, failed, outgoing_of, result_id
+from holdfast.runtime.limit import Want
+from holdfast.runtime.message import Message
+from holdfast.runtime.record import EffectEntry
+from tests import controls
+from tests.controls import ChargeCard, ConfirmPayment, SendReceipt
+
+ADDRESS = Address(controls.PARTITIONS, 10_000)
+CONTEXT = EffectContext.for_testing()
+
+
+def charge(effect: ChargeCard, ctx: EffectContext) -> ConfirmPayment:
+    """
+    A handler as users write it.
+    """
+    return ConfirmPayment(effect.order_id)
+
+
+async def charge_async(effect: ChargeCard, ctx: EffectContext) -> ConfirmPayment:
+    """
+    The same, for the event loop.
+    """
+    return charge(effect, ctx)
+
+
+class Callable:
+    """An object that is called like a coroutine function."""
+
+    async def __call__(self, effect: ChargeCard, ctx: EffectContext) -> None:
+        """
+        Do nothing.
+        """
+
+
+# -- handlers
+
+
+def test_a_handler_stays_a_function() -> None:
+    """
+    The decorator returns it as it was, so that tests can call it.
+    """
+    app = controls.app()
+
+    assert charge is app.effect(ChargeCard)(charge)
+    assert ConfirmPayment("o-1") == charge(ChargeCard("o-1", 5), CONTEXT)
+    assert ConfirmPayment("o-1") == asyncio.run(charge_async(ChargeCard("o-1", 5), CONTEXT))
+    assert ("Order: SendReceipt",) == app.unhandled
+
+
+@pytest.mark.parametrize(
+    ("call", "is_async"),
+    [
+        (charge, False),
+        (charge_async, True),
+        (partial(charge_async), True),
+        (Callable(), True),
+        (lambda _e, _c: None, False),
+    ],
+)
+def test_it_is_known_where_a_handler_runs(call: Any, is_async: bool) -> None:
+    """
+    Coroutine functions, and what is called like one, go to the event loop; all else to a thread.
+    """
+    assert is_async == Handler(ChargeCard, call).is_async
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "words"),
+    [
+        (lambda effect: None, {}, "must take two arguments"),
+        (lambda a, b, c: None, {}, "must take two arguments"),
+        (5, {}, "cannot be called"),
+        (charge, {"timeout": 0}, "timeout is 0"),
+        (charge, {"timeout": "1"}, "timeout is '1'"),
+        (charge, {"retry": 5}, "retry is 5"),
+        (charge, {"limit": 5}, "limit is 5"),
+        (charge, {"rate": Limit(1)}, "rate is Limit"),
+    ],
+)
+def test_what_cannot_be_a_handler_is_refused(call: Any, options: dict[str, Any], words: str) -> None:
+    """
+    At once, with the reason.
+    """
+    with pytest.raises(WorkflowError, match=words):
+        controls.app().effect(ChargeCard, **options)(call)
+
+
+def test_a_handler_is_for_an_effect_of_the_app() -> None:
+    """
+    Not for one that nobody asks for, nor for anything else.
+    """
+
+    class Unasked(Effect, frozen=True):
+        pass
+
+    for kind, words in ((Unasked, "no effect of any workflow"), (Message, "is no Effect class")):
+        with pytest.raises(WorkflowError, match=words):
+            controls.app().effect(kind)(charge)  # type: ignore[arg-type]  # what it is about
+
+
+def test_an_effect_has_one_handler() -> None:
+    """
+    The message names both.
+    """
+    app = controls.app()
+    app.effect(ChargeCard)(charge)
+    with pytest.raises(WorkflowError, match="charge and charge_async are both handlers of ChargeCard"):
+        app.effect(ChargeCard)(charge_async)
+
+
+# -- context
+
+
+def test_the_idempotency_key_names_the_effect() -> None:
+    """
+    It is the instance and the effect's id, whatever the attempt.
+    """
+    keys = {
+        EffectContext.for_testing("c-1:0", workflow="order", key="o-1", attempt=attempt).idempotency_key
+        for attempt in (1, 2)
+    }
+
+    assert {"order/o-1/c-1:0"} == keys
+    assert [False, True] == [EffectContext.for_testing(attempt=number).is_retry for number in (1, 2)]
+
+
+def test_a_heartbeat_may_be_watched_in_tests() -> None:
+    """
+    A test may count heartbeats, or have them say that it is too late.
+    """
+    beats: list[int] = []
+    EffectContext.for_testing(heartbeat=lambda: beats.append(1)).heartbeat()
+    CONTEXT.heartbeat()
+
+    def late() -> None:
+        raise EffectTimeout
+
+    with pytest.raises(EffectTimeout):
+        EffectContext.for_testing(heartbeat=late).heartbeat()
+    assert [1] == beats
+
+
+# -- results
+
+
+def test_a_handler_returns_commands() -> None:
+    """
+    None, one, or several.
+    """
+    handler, one = Handler(ChargeCard, charge), ConfirmPayment("o-1")
+
+    assert [[], [one], [one, one], [], [one]] == [
+        commands_of(handler, result) for result in (None, one, [one, one], (), (one,))
+    ]
+
+
+async def _coroutine() -> None:
+    """
+    What a function returns that forgot to be async.
+    """
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: 5, "returned int"),
+        (lambda: "x", "returned str"),
+        (lambda: [ConfirmPayment("o-1"), 5], "returned int"),
+        (lambda: ChargeCard("o-1", 1), "returned ChargeCard"),
+        (lambda: {ConfirmPayment("o-1")}, "returned set"),
+        (_coroutine, "async def"),
+    ],
+)
+def test_anything_else_is_refused(make: Any, words: str) -> None:
+    """
+    The message names the handler and what it returned.
+    """
+    with pytest.raises(UsageError, match=words) as caught:
+        commands_of(Handler(ChargeCard, charge), make())
+    assert "charge, the handler of ChargeCard" in str(caught.value)
+
+
+def sent(entry: EffectEntry, *commands: Command) -> list[str]:
+    """
+    Return the ids under which result commands are sent.
+    """
+    find = controls.app().definition_for
+    return [decode_envelope(one.body).id for one in outgoing_of(entry, list(commands), find, ADDRESS, 0)]
+
+
+def test_results_have_ids_of_the_effect() -> None:
+    """
+    The same every time, and different for each; the envelope names the effect as its cause.
+    """
+    entry = controls.effect("c-1:0")
+    commands = [ConfirmPayment("o-1"), ConfirmPayment("o-1")]
+    (first, _) = outgoing_of(entry, list(commands), controls.app().definition_for, ADDRESS, 0)
+
+    assert ["c-1:0:r0", "c-1:0:r1"] == sent(entry, *commands) == sent(entry, *commands)
+    assert ("c-1:0", controls.ref().partition) == (decode_envelope(first.body).cause, first.partition)
+
+
+def test_ids_for_others_are_unique_by_instance() -> None:
+    """
+    Two instances may know the same effect id: what they send to a third must not look the same.
+    """
+    one, other = (controls.effect("c-1:0", of=controls.ref(key)) for key in ("a", "b"))
+
+    assert sent(one, ConfirmPayment("third")) != sent(other, ConfirmPayment("third"))
+    assert ["c-1:0:r0"] != sent(one, ConfirmPayment("third"))
+
+
+def test_ids_do_not_grow() -> None:
+    """
+    After a thousand steps, each an effect of the one before, an id is as long as after a few.
+    """
+    command_id, longest = "c-1", 0
+    for _ in range(1_000):
+        command_id = result_id(controls.effect(f"{command_id}:0"), "r0", own=True)
+        longest = max(longest, len(command_id))
+
+    assert longest <= 64
+
+
+def test_a_result_of_no_workflow_is_refused() -> None:
+    """
+    Before anything is sent.
+    """
+
+    class Stray(Command, frozen=True):
+        order_id: str
+
+    with pytest.raises(UsageError, match="Stray is no command of this app"):
+        sent(controls.effect(), ConfirmPayment("o-1"), Stray("o-1"))
+
+
+# -- places
+
+
+def test_what_an_effect_needs_to_begin() -> None:
+    """
+    Its limits by the name of the effect and the value of the key.
+    """
+    handler = Handler(
+        ChargeCard, charge, limit=Limit(3, key=lambda effect: effect.amount), rate=Rate(10, per=2)
+    )
+
+    assert Want("me", "ChargeCard:7", 3, "ChargeCard:", 10, 2_000) == handler.want("me", ChargeCard("o-1", 7))
+    assert Handler(ChargeCard, charge).want("me", ChargeCard("o-1", 7)) is None
+
+
+def test_the_key_of_a_limit_is_text_or_a_number() -> None:
+    """
+    Anything else is a mistake in the function.
+    """
+    handler = Handler(ChargeCard, charge, limit=Limit(3, key=lambda effect: None))  # type: ignore[arg-type,return-value]  # what it is about
+    with pytest.raises(UsageError, match="must be text or a whole number"):
+        handler.want("me", ChargeCard("o-1", 7))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Limit(0),
+        lambda: Limit(1.5),  # type: ignore[arg-type]  # what it is about
+        lambda: Limit(1, key="order_id"),  # type: ignore[arg-type]  # as above
+        lambda: Rate(0),
+        lambda: Rate(1, per=0),
+        lambda: Rate(1, per="1"),  # type: ignore[arg-type]  # as above
+        lambda: Rate(1, key=5),  # type: ignore[arg-type]  # as above
+    ],
+)
+def test_senseless_limits_are_refused(make: Any) -> None:
+    """
+    When they are made.
+    """
+    with pytest.raises(UsageError):
+        make()
+
+
+# -- failure
+
+
+class Failed(EffectFailed, frozen=True, kw_only=True):
+    number: int
+    note: str = "none"
+
+
+class ReceiptFailed(EffectFailed, frozen=True, kw_only=True):
+    of = (SendReceipt,)
+    number: int
+
+
+class Happened(Event, frozen=True):
+    pass
+
+
+def workflow(*commands: Any, effects: Any = ChargeCard | SendReceipt) -> Any:
+    """
+    Return a workflow with these commands about failure, whose keys are numbers.
+    """
+    union: Any = Count
+    for command in commands:
+        union |= command
+
+    class Counted(Workflow[int, union, Happened, effects]):
+        type = "counted"
+        key = "number"
+
+        def initial(self) -> int:
+            return 0
+
+        def evolve(self, state: int, event: Happened) -> int:
+            return state + 1
+
+        def decide(self, now: datetime, state: int, command: Any) -> Decision[Happened, Never]:
+            return accept(Happened())
+
+    return Counted
+
+
+class Count(Command, frozen=True):
+    number: int
+
+
+def test_the_process_is_told_what_failed() -> None:
+    """
+    The command has the instance's key, as the type that the field has, and the facts of the failure.
+    """
+    app = App(workflows=[workflow(Failed)])
+    entry = EffectEntry("c-1:0", "counted", "17", 1, b"", 0)
+    outgoing = failed(entry, app.definition("counted"), Failed, "ChargeCard", "ValueError: no", 5, ADDRESS, 0)
+    envelope = decode_envelope(outgoing.body)
+
+    assert ("c-1:0:f", "counted", "17") == (envelope.id, envelope.workflow, envelope.key)
+    assert Failed(
+        effect_id="c-1:0", effect="ChargeCard", error="ValueError: no", attempts=5, number=17
+    ) == app.definition("counted").commands.decode(envelope.payload)
+
+
+def test_the_closest_command_is_told() -> None:
+    """
+    One that names the effect comes before one for all of them; without any nobody is told.
+    """
+    app = App(workflows=[workflow(Failed, ReceiptFailed)])
+    found = [app.failure_of("counted", kind) for kind in (ChargeCard, SendReceipt, None)]
+
+    assert [Failed, ReceiptFailed, Failed] == found
+    assert App(workflows=[workflow()]).failure_of("counted", ChargeCard) is None
+    assert App(workflows=[workflow(ReceiptFailed)]).failure_of("counted", ChargeCard) is None
+
+
+class Twice(EffectFailed, frozen=True, kw_only=True):
+    number: int
+
+
+class NoKey(EffectFailed, frozen=True, kw_only=True):
+    def number(self) -> str:
+        """
+        A key that Holdfast cannot fill in.
+        """
+        return "1"
+
+
+class Needy(EffectFailed, frozen=True, kw_only=True):
+    number: int
+    mood: str
+
+
+class Strange(EffectFailed, frozen=True, kw_only=True):
+    of = (ChargeCard,)
+    number: int
+
+
+@pytest.mark.parametrize(
+    ("commands", "effects", "words"),
+    [
+        ((Failed, Twice), ChargeCard, "both tell of every failed effect"),
+        ((NoKey,), ChargeCard, "must have the key as a field"),
+        ((Needy,), ChargeCard, "Needy.mood needs a default"),
+        ((Strange,), SendReceipt, "ChargeCard, which is no effect of it"),
+    ],
+)
+def test_commands_that_could_not_be_made_are_found_at_once(commands: Any, effects: Any, words: str) -> None:
+    """
+    When the app is made, not when an effect has failed.
+    """
+    with pytest.raises(WorkflowError, match=words):
+        App(workflows=[workflow(*commands, effects=effects)])
+
+
+def test_a_policy_says_what_not_to_try_again() -> None:
+    """
+    It is part of the handler and of its check.
+    """
+    assert (LookupError,) == Handler(ChargeCard, charge, Retry(unless=(LookupError,))).retry.unless

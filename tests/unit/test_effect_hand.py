@@ -1,0 +1,162 @@
+"""
+The hand: what may begin, what waits, and what becomes of it in a handover. No server and no thread.
+"""
+
+from holdfast.actors import effect_hand
+from holdfast.actors.effect_hand import Hand
+from holdfast.actors.effect_job import Job
+from holdfast.runtime.app import App
+from holdfast.runtime.codec import encode
+from holdfast.runtime.effect import EffectContext
+from holdfast.runtime.effect_queue import START, Waiting
+from holdfast.runtime.limit import Want
+from tests import controls
+from tests.controls import ChargeCard
+
+
+def app() -> App:
+    """
+    Return an app with a handler.
+    """
+    made = controls.app()
+
+    @made.effect(ChargeCard)
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None:
+        pass
+
+    return made
+
+
+def hand(count: int, *, threads: int = 2) -> tuple[Hand, list[Job]]:
+    """
+    Return a hand that has read so many effects of a partition, ready to begin.
+    """
+    made = Hand(threads, 2)
+    made.assign(0)
+    jobs = made.admit(waiting(count), made.cursors())
+    known = app()
+    for job in jobs:
+        job.read(known)
+    made.wait(jobs)
+    return made, jobs
+
+
+def waiting(count: int, first: int = 1) -> list[Waiting]:
+    """
+    Return so many effects as they arrive.
+    """
+    return [
+        Waiting(0, f"{number}-0", encode(controls.effect(f"c-{number}:0")))
+        for number in range(first, first + count)
+    ]
+
+
+def test_no_more_begin_than_may_run() -> None:
+    """
+    The others wait until one has ended, in order.
+    """
+    made, jobs = hand(4)
+
+    assert jobs[:2] == made.pick()
+    assert [] == made.pick()
+    made.ended(jobs[0])
+    assert jobs[2:3] == made.pick()
+
+
+def test_what_is_had_is_not_taken_twice() -> None:
+    """
+    A partition that is read anew shows what is in the hand already.
+    """
+    made, jobs = hand(2)
+    made.begun(jobs[0])
+    made.revoke(0)
+    made.assign(0)
+    again = made.admit(waiting(3), made.cursors())
+
+    assert ["2-0", "3-0"] == [job.position for job in again]
+
+
+def test_what_was_read_before_a_handover_leaves_no_gap() -> None:
+    """
+    An answer that comes after the partition was assigned anew is not used: reading begins at the start.
+    """
+    made, _ = hand(2)
+    after = made.cursors()
+    made.revoke(0)
+    made.assign(0)
+
+    assert [] == made.admit(waiting(2, 3), after)
+    assert {0: START} == made.cursors()
+
+
+def test_a_handover_lets_go_of_what_nobody_holds() -> None:
+    """
+    What runs is waited for; nothing more begins.
+    """
+    made, jobs = hand(3)
+    made.begun(made.pick()[0])
+    made.revoke(0)
+
+    assert ([], 1) == (made.pick(), made.held(0))
+    assert [True, False, False] == [made.has(job) for job in jobs]
+    made.drop(jobs[0])
+    assert 0 == made.held(0)
+
+
+def test_a_handover_hurries_what_waits_to_run_again() -> None:
+    """
+    It is due at once, so that it can be put off for whoever comes next.
+    """
+    made, jobs = hand(1)
+    made.begun(made.pick()[0])
+    made.later(jobs[0], 60)
+
+    assert [] == made.due()
+    made.revoke(0)
+    assert jobs == made.due()
+
+
+def test_suspects_run_one_at_a_time() -> None:
+    """
+    The next one may begin when the one before is gone.
+    """
+    made, jobs = hand(2)
+    for job in made.pick():
+        made.suspect(job)
+
+    assert jobs[:1] == made.pick()
+    assert [] == made.pick()
+    made.ended(jobs[0])
+    made.drop(jobs[0])
+    assert jobs[1:] == made.pick()
+
+
+def test_a_line_moves_by_as_many_as_there_are_places() -> None:
+    """
+    Who waits for a limit is asked for again in order, when a place comes free.
+    """
+    made, jobs = hand(5, threads=5)
+    for job in made.pick():
+        job.want = Want(job.position, "ChargeCard:", 2)
+        made.not_begun(job)
+        made.line_up(job, 60)
+    made.move("ChargeCard:")
+
+    assert jobs[:2] == made.pick()
+    assert [] == made.pick()
+
+
+def test_what_nobody_can_run_holds_up_nothing() -> None:
+    """
+    Reading goes on past effects that are kept back, and stops when enough is read ahead of what can be run.
+    """
+    made = Hand(1, 1)
+    made.assign(0)
+    kept = made.admit(waiting(effect_hand.READ_AHEAD), made.cursors())
+    for job in kept:
+        job.error = LookupError("no handler")
+
+    assert {0: kept[-1].position} == made.cursors()
+    more = made.admit(waiting(effect_hand.READ_AHEAD, effect_hand.READ_AHEAD + 1), made.cursors())
+    assert effect_hand.READ_AHEAD == len(more)
+    assert {} == made.cursors()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pika
 
+from holdfast.brokers.rabbitmq_frames import Frames
 from holdfast.brokers.rabbitmq_loop import RabbitLoop
 from holdfast.brokers.rabbitmq_topology import Topology
 from holdfast.runtime.config import Settings
@@ -56,6 +57,7 @@ class RabbitPublisher:
         self._unconfirmed: dict[int, _Outgoing] = {}
         self._next_tag = 1
         self._channel: Any = None
+        self._frames: Any = None
         self._woken = False
         self._closed = False
         self._loop = RabbitLoop(settings, self, "publish")
@@ -110,6 +112,7 @@ class RabbitPublisher:
     def _ready(self, channel: Any) -> None:
         """Begin to send. Not before the broker has said that it confirms: what goes out earlier has no tag."""
         if channel.is_open:
+            self._frames = Frames(channel, self._topology.exchange, self._routes, _PROPERTIES)
             self._channel = channel
             self._next_tag = 1
             self._send()
@@ -136,11 +139,7 @@ class RabbitPublisher:
             for outgoing in sending:
                 self._unconfirmed[self._next_tag] = outgoing
                 self._next_tag += 1
-        exchange, routes = self._topology.exchange, self._routes
-        for outgoing in sending:
-            channel.basic_publish(
-                exchange, routes[outgoing.partition], outgoing.body, _PROPERTIES, mandatory=True
-            )
+        self._frames.publish((outgoing.partition, outgoing.body) for outgoing in sending)
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method

@@ -3,7 +3,8 @@ Timers on Redis: what only a server can get wrong.
 """
 
 import time
-from statistics import median
+from collections.abc import Sequence
+from itertools import islice
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,45 +21,49 @@ PENDING, COMMITS = 120_000, 60
 FUTURE_MS = 32_000_000_000_000
 
 
-def _cost_s(world: RedisWorld, prefix: str) -> float:
+def _costs_s(world: RedisWorld, partitions: Sequence[int]) -> list[float]:
     """
-    Return what a commit of sixteen instances with a timer each takes, at the median.
+    Return for each partition what a commit of sixteen instances with a timer each takes, when the machine is idle.
+
+    They take turns, so that whatever else the machine does meets all of them.
     """
     journal = world.journal()
-    refs = controls.refs(16 * COMMITS, partition=PARTITION, workflow=prefix)
-    times = []
-    for start in range(0, len(refs), 16):
-        commits = [
-            controls.commit(ref, "c-1", timers=[TimerEntry(f"{ref.scope}/t", b"x", 60_000)])
-            for ref in refs[start : start + 16]
-        ]
-        began = time.perf_counter()
-        results = journal.commit(commits, "a")
-        times.append(time.perf_counter() - began)
-        assert all(committed(result) for result in results)
-    return median(times)
+    refs = {partition: iter(controls.refs(16 * COMMITS, partition=partition)) for partition in partitions}
+    times: dict[int, list[float]] = {partition: [] for partition in partitions}
+    for _ in range(COMMITS):
+        for partition in partitions:
+            commits = [
+                controls.commit(ref, "c-1", timers=[TimerEntry(f"{ref.scope}/t", b"x", 60_000)])
+                for ref in islice(refs[partition], 16)
+            ]
+            began = time.perf_counter()
+            results = journal.commit(commits, "a")
+            times[partition].append(time.perf_counter() - began)
+            assert all(committed(result) for result in results)
+    return [sorted(times[partition])[COMMITS // 10] for partition in partitions]
 
 
 def test_pending_timers_do_not_slow_a_commit(redis_world: RedisWorld) -> None:
     """
-    With more than a hundred thousand timers pending in its partition, a commit costs about what it does without.
+    With more than a hundred thousand timers pending in its partition, a commit costs about what it does without; and
+    so does a look at what is due.
     """
-    _cost_s(redis_world, "warm")
-    alone = _cost_s(redis_world, "alone")
     keys, client = redis_world.keys, redis_world.client
+    full, empty = 0, 1
     for start in range(0, PENDING, 10_000):
         names = [f"far/{number}" for number in range(start, start + 10_000)]
-        client.zadd(keys.schedule(PARTITION), {name: FUTURE_MS + at for at, name in enumerate(names)})
-        client.hset(keys.timers(PARTITION), mapping=dict.fromkeys(names, b"x" * 100))
-    beside = _cost_s(redis_world, "beside")
+        client.zadd(keys.schedule(full), {name: FUTURE_MS + at for at, name in enumerate(names)})
+        client.hset(keys.timers(full), mapping=dict.fromkeys(names, b"x" * 100))
+    beside, alone = _costs_s(redis_world, [full, empty])
     timers = redis_world.timers()
-    began = time.perf_counter()
+    looks = []
     for _ in range(COMMITS):
-        timers.fire([PARTITION], "", 100)
-    look = (time.perf_counter() - began) / COMMITS
+        began = time.perf_counter()
+        timers.fire([full], "", 100)
+        looks.append(time.perf_counter() - began)
 
-    assert beside < 3 * alone
-    assert look < 3 * alone
+    assert beside < 2 * alone
+    assert sorted(looks)[COMMITS // 10] < 2 * alone
 
 
 def test_the_script_may_be_unknown(redis_world: RedisWorld) -> None:

@@ -82,6 +82,7 @@ def await_rung(client: Client, bell: str, count: int) -> None:
 # -- on real servers
 
 
+@pytest.mark.parametrize("transport", ["redis"])
 def test_each_tick_comes_once_whatever_crashes(
     home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 Timers on real servers: they come, once, never early, and whatever becomes of the workers.
 """
 
+import asyncio
 import os
 import signal
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import App, Client, Settings, Supervisor, connect
+from holdfast import App, Client, Settings, Supervisor, connect, connect_async
 from holdfast.actors import wiring
 from holdfast.runtime.faults import Point
 from holdfast.runtime.instance import RunState
@@ -20,6 +21,7 @@ from tests.flow.alarms import Alarm, Arm, Clock, Disarm, Rang, Repeat, Smash, ap
 from tests.flow.house import PATIENCE_S, ROOT, House, house, quick, shared_house
 from tests.flow.skew import ENV_SKEW
 from tests.support.processes import eventually
+from tests.support.servers import RabbitServer
 
 APP = "tests.flow.alarms:app"
 
@@ -184,12 +186,18 @@ def test_a_worker_dies_with_timers_in_its_hands(
         client.send_many(Arm(key, "x", at=at) for key in keys)
         eventually(lambda: len(client.timers(limit=2 * MANY)) == MANY, PATIENCE_S)
         order(tmp_path, point, signal.SIGKILL).touch()
-        for key in keys:
-            await_rang(client, key, 1)
+
+        def counts() -> Counter[int]:
+            return Counter(
+                sum(isinstance(event, Rang) for record in records for event in record.events)
+                for _, records in client.histories(Alarm, keys)
+            )
+
+        eventually(lambda: counts()[0] == 0, PATIENCE_S)
         eventually(lambda: client.pending() == 0 and client.timers() == [], PATIENCE_S)
 
         assert not order(tmp_path, point, signal.SIGKILL).exists(), "nobody was struck"
-        assert {1: MANY} == Counter(len(rang(client, key)) for key in keys)
+        assert {1: MANY} == counts()
         assert 0 == client.dead_letters.count()
 
 
@@ -275,6 +283,43 @@ def test_the_pools_may_be_apart(redis_url: str, namespace: str, tmp_path: Path) 
         assert 1 == len(client.timers())
         with Supervisor(APP, home.settings, pools=["timer"], folder=ROOT, log_file=home.log):
             await_rang(client, "k", 1)
+
+
+def test_a_broker_that_comes_back_gets_what_was_due(
+    rabbit_server: RabbitServer, redis_url: str, namespace: str, tmp_path: Path
+) -> None:
+    """
+    Timers that come due while RabbitMQ is down are sent when it is back, once.
+    """
+    keys = [f"k-{number}" for number in range(20)]
+    settings = quick(namespace, redis_url, rabbit_server.url)
+    with house(settings, tmp_path) as home, home.crew(1, APP), connect(app, settings) as client:
+        client.send_many(Arm(key, "x", after_ms=1_500) for key in keys)
+        eventually(lambda: len(client.timers()) == len(keys), PATIENCE_S)
+        rabbit_server.kill()
+        eventually(lambda: all(timer.due < datetime.now(UTC) for timer in client.timers()), PATIENCE_S)
+        assert len(keys) == len(client.timers())
+        rabbit_server.start()
+        for key in keys:
+            await_rang(client, key, 1)
+        eventually(lambda: client.timers() == [], PATIENCE_S)
+
+        assert {1: len(keys)} == Counter(len(rang(client, key)) for key in keys)
+
+
+def test_timers_are_listed_asynchronously() -> None:
+    """
+    The asynchronous client shows the same.
+    """
+    settings = Settings.of(redis_url="memory://", namespace="timers-asynchronously", partitions=4)
+
+    async def listed() -> list[str | None]:
+        async with connect_async(app, settings) as client:
+            await client.execute(Arm("m", "x", after_ms=3_600_000, slot="s"))
+            return [timer.name for timer in await client.timers(Alarm, "m")]
+
+    assert ["s"] == asyncio.run(listed())
+    wiring.remove_namespace(settings)
 
 
 def test_timers_fire_in_memory() -> None:

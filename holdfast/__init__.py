@@ -39,7 +39,7 @@ from holdfast.runtime.outcome import Accepted, AlreadyCompleted, DeadLettered, D
 from holdfast.runtime.ports import Listed, Page
 from holdfast.runtime.projection import CheckpointStore, Projection, ProjectionContext, on
 from holdfast.runtime.record import Record
-from holdfast.runtime.tries import Tries
+from holdfast.runtime.retry import Retry
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -64,8 +64,8 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "ProjectionContext",
     "ProjectionStatus",
     "RedisStore",
+    "Retry",
     "SqlStore",
-    "Tries",
     "on",
     # Sending commands
     "AsyncClient",

@@ -232,11 +232,13 @@ def stage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Library]:
     """
-    A house on a Redis of its own, without workers yet; the parameter says where the books are.
+    A house on a Redis of its own, without workers yet; the parameter says where the books are, and how durable all is.
     """
-    prepare(request.param, tmp_path, request, monkeypatch, namespace)
-    redis_server.client().config_set("appendfsync", "always")
-    settings = quick(namespace, redis_server.url, durability="fsync")
+    kind, _, durability = request.param.partition("+")
+    prepare(kind, tmp_path, request, monkeypatch, namespace)
+    if durability == "fsync":
+        redis_server.client().config_set("appendfsync", "always")
+    settings = quick(namespace, redis_server.url, durability=durability or "everysec")
     with house(settings, tmp_path) as home:
         library = Library(home, connect(books.app, settings), tmp_path)
         yield library
@@ -267,7 +269,7 @@ def test_a_database_goes_away_and_comes_back(stage: Library, postgres: PostgresS
         assert [] == stage.client.projections.parked("books")
 
 
-@pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("stage", ["sqlite+fsync"], indirect=True)
 def test_redis_is_killed_and_comes_back(stage: Library, redis_server: RedisServer) -> None:
     """
     With every commit on disk before it is acknowledged, nothing is missed or doubled.
@@ -288,7 +290,7 @@ def test_a_new_projection_begins_with_what_is_there(stage: Library, redis_server
     Instances from before it existed are applied from their logs, whole, while new commands come in; until then nothing
     is written to a feed. What everybody has read is trimmed. Taken out of the app and removed, it costs nothing more.
     """
-    old, new = keys_of("old", 150), keys_of("new")
+    old, new = keys_of("old", 120), keys_of("new")
     keys, redis_client = Keys(stage.home.settings.namespace), redis_server.client()
     partitions = range(stage.home.settings.partitions)
 

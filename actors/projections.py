@@ -34,6 +34,7 @@ from holdfast.runtime.feed import (
     ReadModel,
     Stale,
     Step,
+    place_of,
 )
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import Journal
@@ -422,15 +423,20 @@ class ProjectionLane:
             for generation, track in self._tracks.items()
             if not (self._generations.switching and generation == self._generations.live)
         ]
-        # Two generations wait at their own positions; the one that is further behind knows of all news.
-        shares = {p: share for track in tracks for p, share in track.shares.items()}
-        dues = [one.due_ms for share in shares.values() for one in share.parked.values() if one.due_ms]
+        shares = [share for track in tracks for share in track.shares.values()]
+        dues = [one.due_ms for share in shares for one in share.parked.values() if one.due_ms]
         left_s = (min(dues) - to_ms(self._clock.now())) / 1000 if dues else timeout_s
         wait_s = max(0.001, min(timeout_s, NEWS_STEP_S, left_s))
         if not shares:
             self._stopping.wait(wait_s)
             return
-        for partition in self._ports.feed.await_news({p: one.position for p, one in shares.items()}, wait_s):
+        # Where two generations wait, whatever is news to the one that is further behind ends the wait.
+        positions: dict[int, str] = {}
+        for track in tracks:
+            for partition, share in track.shares.items():
+                known = positions.get(partition, share.position)
+                positions[partition] = min(known, share.position, key=place_of)
+        for partition in self._ports.feed.await_news(positions, wait_s):
             for track in tracks:
                 if partition in track.shares:
                     track.shares[partition].news = True

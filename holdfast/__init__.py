@@ -57,7 +57,6 @@ from holdfast.runtime.retention import Archived, Retention
 from holdfast.runtime.retry import Retry
 from holdfast.runtime.schedule import CatchUp, Overlap, Schedule
 from holdfast.runtime.timers import PendingTimer
-from holdfast.runtime.tries import Tries
 from holdfast.runtime.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -97,7 +96,6 @@ __all__ = [  # noqa: RUF022 - grouped by use, not by letter
     "ProjectionStatus",
     "RedisStore",
     "SqlStore",
-    "Tries",
     "on",
     # Sending commands
     "AsyncClient",

@@ -137,7 +137,8 @@ class Applier:
         skipped = _left_out(work)[1] if again else ()
         attempts = before.attempts + 1 if before and again and before.index == failed.index else 1
         retry = self._definition.retry
-        more = failed.kind == "handler" and attempts < retry.attempts
+        hopeless = failed.kind != "handler" or isinstance(failed.error, retry.unless)
+        wait_s = None if hopeless else retry.wait_s(attempts)
         return ParkedKey(
             partition=work.ref.partition,
             workflow=work.ref.workflow,
@@ -150,7 +151,7 @@ class Applier:
             kind=failed.kind,
             attempts=attempts,
             at_ms=now_ms,
-            due_ms=now_ms + max(1, round(retry.wait_s(attempts) * 1000)) if more else 0,
+            due_ms=0 if wait_s is None else now_ms + max(1, round(wait_s * 1000)),
             skipped=tuple(skipped),
         )
 

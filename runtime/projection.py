@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from holdfast.runtime.message import Event
-from holdfast.runtime.tries import Tries
+from holdfast.runtime.retry import Retry
 from holdfast.runtime.workflow import Workflow
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,7 +82,7 @@ class Projection:
     #: Where the read model is.
     store: Store = CheckpointStore()
     #: How often an event whose handler raises is tried before its key is parked.
-    retry: Tries = Tries()
+    retry: Retry = Retry(first=0.2, cap=30.0)
 
     @contextmanager
     def batch(self, tx: Any) -> Iterator[None]:  # noqa: ARG002 - for subclasses to use

@@ -42,8 +42,8 @@ class ProjectionDefinition:
             raise WorkflowError(message)
         self.name = name
         self.retry = projection.retry
-        if not (isinstance(getattr(self.retry, "attempts", None), int) and hasattr(self.retry, "wait_s")):
-            message = f"{self.kind}.retry is {self.retry!r}; it must be a value such as Tries(attempts=5)"
+        if not hasattr(self.retry, "wait_s"):
+            message = f"{self.kind}.retry is {self.retry!r}; it must be a value such as Retry(attempts=5)"
             raise WorkflowError(message)
         self.sources = self._sources(workflows)
         self._handlers = self._marked()

@@ -2,7 +2,7 @@
 A projection for the post office of shop.py.
 """
 
-from holdfast import App, Projection, ProjectionContext, Tries, on
+from holdfast import App, Projection, ProjectionContext, Retry, on
 from tests.cli.shop import Letter, Parcel, Posted
 
 
@@ -13,7 +13,7 @@ class Weights(Projection):
 
     name = "weights"
     source = (Parcel, Letter)
-    retry = Tries(attempts=2, first_s=0.01)
+    retry = Retry(attempts=2, first=0.01)
     choking = True
 
     @on(Posted)

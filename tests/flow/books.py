@@ -19,8 +19,8 @@ from holdfast import (
     Projection,
     ProjectionContext,
     RedisStore,
+    Retry,
     SqlStore,
-    Tries,
     on,
 )
 from holdfast.runtime.projection import Store
@@ -61,7 +61,7 @@ def store() -> Store:
 class Books(Projection):
     name = "books"
     source = Ledger
-    retry = Tries(attempts=3, first_s=0.05)
+    retry = Retry(attempts=3, first=0.05)
 
     def __init__(self) -> None:
         self.store = store()

@@ -4,7 +4,7 @@ Projections without any server: an app of one process has its read models as wel
 
 import uuid
 
-from holdfast import App, Projection, ProjectionContext, Settings, Tries, connect, on
+from holdfast import App, Projection, ProjectionContext, Retry, Settings, connect, on
 from tests.controls import Add, Added, Counter
 from tests.support.processes import eventually
 
@@ -16,7 +16,7 @@ class Sums(Projection):
 
     name = "sums"
     source = Counter
-    retry = Tries(attempts=2, first_s=0.01)
+    retry = Retry(attempts=2, first=0.01)
 
     def __init__(self) -> None:
         self.sums: dict[str, int] = {}

@@ -20,7 +20,7 @@ from holdfast.runtime.errors import Unavailable
 from holdfast.runtime.feed import FeedEntry, ParkedKey, Reader
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.projection import Projection, ProjectionContext
-from holdfast.runtime.tries import Tries
+from holdfast.runtime.retry import Retry
 from tests import controls
 from tests.controls import Added, Counter
 
@@ -32,7 +32,7 @@ class Seen(Projection):
 
     name = "seen"
     source = Counter
-    retry = Tries(attempts=2, first_s=1)
+    retry = Retry(attempts=2, first=1, jitter=0, unless=(BrokenPipeError,))
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str, int]] = []
@@ -44,7 +44,7 @@ class Seen(Projection):
     async def apply(self, event: Added, ctx: ProjectionContext) -> None:
         self.calls += 1
         if event.by in self.bad:
-            raise LookupError(event.by)
+            raise LookupError(event.by) if event.by > 0 else BrokenPipeError(event.by)
         self.contexts.append(ctx)
         self.events.append((ctx.key, ctx.event_id, event.by))
 
@@ -211,6 +211,16 @@ def test_tries_come_to_an_end(bench: Bench) -> None:
     assert [(1, False), (2, True)] == [(one.attempts, one.given_up) for one in (first, second)]
     bench.seen.bad = set()
     assert 1 == bench.apply(Work(ref, parked=second)).events
+
+
+def test_what_trying_again_would_not_help_is_parked_at_once(bench: Bench) -> None:
+    """
+    The policy names the errors.
+    """
+    ref = bench.record("k", -66)
+    bench.seen.bad = {-66}
+
+    assert bench.parked(bench.work(ref, 1)).given_up
 
 
 def test_a_skip_leaves_out_one_event(bench: Bench) -> None:

@@ -11,7 +11,6 @@ from holdfast.runtime.app import App
 from holdfast.runtime.errors import UsageError, WorkflowError
 from holdfast.runtime.feed import position_of
 from holdfast.runtime.projection import Projection, ProjectionContext, on
-from holdfast.runtime.tries import Tries
 from tests import controls
 from tests.controls import Added, Counter, Order, OrderCancelled, OrderPaid, OrderPlaced
 
@@ -95,7 +94,7 @@ def changed(**members: Any) -> Callable[[], Projection]:
         (changed(apply=None)(), "Wrong handles no event; mark a method with @on(SomeEvent)"),
         (changed(apply=7)(), "Wrong.apply is no method"),
         (changed(apply=lambda self: None)(), "must take an event and its context"),
-        (changed(retry=3)(), "Wrong.retry is 3; it must be a value such as Tries(attempts=5)"),
+        (changed(retry=3)(), "Wrong.retry is 3; it must be a value such as Retry(attempts=5)"),
         (
             changed(a=on(Added)(lambda self, event, ctx: None))(),
             "Wrong.a is for Added, which is no event of Order",
@@ -132,18 +131,6 @@ def test_an_event_has_one_method() -> None:
         make(Twice())
     with pytest.raises(WorkflowError, match="Sums and Sums both have the name 'sums'"):
         make(Sums(), Sums())
-
-
-def test_waits_double_up_to_the_longest() -> None:
-    """
-    And what makes no sense is refused.
-    """
-    tries = Tries(first_s=0.2, longest_s=1.0)
-
-    assert [0.2, 0.4, 0.8, 1.0, 1.0] == [tries.wait_s(attempt) for attempt in range(1, 6)]
-    for wrong in ({"attempts": 0}, {"first_s": -1.0}, {"first_s": 5.0, "longest_s": 1.0}):
-        with pytest.raises(UsageError):
-            Tries(**wrong)
 
 
 @pytest.mark.parametrize("text", ["", "1", "1/", "/1-0", "1/1", "x/1-0", "1/x-0", "4/1-0", "-1/1-0", "1/1-"])

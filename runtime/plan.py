@@ -65,6 +65,8 @@ class Plan:
     #: What it was made of.
     letters: list[Letter] = field(default_factory=list)
     erased: bool = False
+    #: Whether a built-in command moved the run.
+    moved: bool = False
 
     @property
     def needs_check(self) -> bool:
@@ -153,7 +155,8 @@ def make_plan(
                 _fail(plan, letter, error, trace)
         if letter.parked:
             commit.unparks.append(envelope.id)
-    if plan.reason != actor.reason:
+    # A move always says why, if only with nothing: then the journal says how many commands are kept.
+    if plan.moved or plan.reason != actor.reason:
         commit.reason = plan.reason
     if plan.unique != actor.unique:
         commit.unique = plan.unique
@@ -186,7 +189,7 @@ def _fail(plan: Plan, letter: Letter, error: Exception, trace: str | None) -> No
         plan, Entry(pause_id, "holdfast.Pause", plan.at_ms, plan.actor.token, (), envelope.id, trace, step)
     )
     plan.run_state = plan.commit.run_state = RunState.PAUSED
-    plan.reason = reason
+    plan.reason, plan.moved = reason, True
 
 
 def _pause_id(command_id: str) -> str:
@@ -243,12 +246,15 @@ def _control(plan: Plan, letter: Letter, command: Control, trace: str | None, pa
             TimerEntry(_resume_timer(actor), encode_envelope(again), delay_ms, max(0, command.resume_at_ms))
         ]
     _merge_timers(plan.commit, [_resume_timer(actor)], timers)
+    was_paused = plan.run_state is RunState.PAUSED
     plan.run_state = plan.commit.run_state = target
     plan.reason = command.reason
     if target.finished:
         plan.unique = ""
     plan.answers.append((letter, Answer(envelope.id, "accepted", seq=plan.seq, entry=data)))
-    return target is not RunState.PAUSED and bool(actor.parked or plan.commit.parks) and not plan.commit.wipe
+    plan.moved = True
+    # What is kept is only known for sure when the move is written: another may have kept more since.
+    return was_paused
 
 
 def _target(plan: Plan, command: Control) -> RunState:

@@ -123,7 +123,7 @@ class Committed(NamedTuple):
     token: int
     #: Where the last record is in the partition's feed; empty while nobody reads that.
     feed_id: str = ""
-    #: How many commands are kept now; None where the commit did not touch them.
+    #: How many commands are kept now; None where the commit neither touched them nor moved the run.
     parked: int | None = None
 
 

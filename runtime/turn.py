@@ -462,8 +462,8 @@ class Turn:
     # -- after the decision
 
     def _settle(self, result: TurnResult, plan: Plan) -> None:
-        settled = (letter for letter, answer in plan.answers if answer.kind == "accepted")
-        for letter in (*settled, *(letter for letter, _ in plan.duplicates)):
+        moved = [letter for letter, answer in plan.answers if answer.kind == "accepted"] if plan.moved else []
+        for letter in (*moved, *(letter for letter, _ in plan.duplicates)):
             # Again for one that was recorded before: nobody knows whether its remains were cleared away then.
             if isinstance(letter.command, Cancel | DeleteData):
                 (result.over if isinstance(letter.command, Cancel) else result.erased).append(plan.actor.ref)

@@ -111,11 +111,18 @@ class AsyncClient:
         resume_at: datetime | None = None,
         resume_after: timedelta | None = None,
         id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,  # noqa: ASYNC109 - as in Client
     ) -> Outcome:
         """Pause an instance; see `Client.pause`."""
         return await self._in_thread(
             lambda: self.client.pause(
-                workflow, key, reason=reason, resume_at=resume_at, resume_after=resume_after, id=id
+                workflow,
+                key,
+                reason=reason,
+                resume_at=resume_at,
+                resume_after=resume_after,
+                id=id,
+                timeout=timeout,
             )
         )
 
@@ -126,9 +133,12 @@ class AsyncClient:
         *,
         reason: str = "",
         id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,  # noqa: ASYNC109 - as in Client
     ) -> Outcome:
         """Let a paused instance go on; see `Client.resume`."""
-        return await self._in_thread(lambda: self.client.resume(workflow, key, reason=reason, id=id))
+        return await self._in_thread(
+            lambda: self.client.resume(workflow, key, reason=reason, id=id, timeout=timeout)
+        )
 
     async def cancel(
         self,
@@ -137,9 +147,12 @@ class AsyncClient:
         *,
         reason: str = "",
         id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,  # noqa: ASYNC109 - as in Client
     ) -> Outcome:
         """Finish an instance where it stands; see `Client.cancel`."""
-        return await self._in_thread(lambda: self.client.cancel(workflow, key, reason=reason, id=id))
+        return await self._in_thread(
+            lambda: self.client.cancel(workflow, key, reason=reason, id=id, timeout=timeout)
+        )
 
     async def delete_data(
         self,
@@ -148,9 +161,12 @@ class AsyncClient:
         *,
         reason: str = "",
         id: str | None = None,  # noqa: A002 - the field's name
+        timeout: float = 5.0,  # noqa: ASYNC109 - as in Client
     ) -> Outcome:
         """Delete what a finished instance has recorded; see `Client.delete_data`."""
-        return await self._in_thread(lambda: self.client.delete_data(workflow, key, reason=reason, id=id))
+        return await self._in_thread(
+            lambda: self.client.delete_data(workflow, key, reason=reason, id=id, timeout=timeout)
+        )
 
     async def state(
         self, workflow: type[Workflow[S, Any, Any, Any]], key: str | int, *, at: int | datetime | None = None

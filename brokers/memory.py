@@ -238,7 +238,7 @@ class MemoryJournal:
 
     def _park(self, commit: Commit, instance: _Instance) -> int | None:
         """Keep commands and let others go; return how many there are, where anything changed."""
-        if not (commit.parks or commit.unparks):
+        if not (commit.parks or commit.unparks) and commit.reason is None:
             return None
         kept = [one for one in instance.parked if one[0] not in commit.unparks]
         for command_id, body, first in commit.parks:

@@ -5,7 +5,7 @@ The commands are decided one after another, each on the state that the ones befo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -55,16 +55,18 @@ class Plan:
     #: Where the last record of the commit is in the feed, once it is there.
     position: str = ""
     #: Letters that come after what is kept for the instance, which it may go on with from here on.
-    rest: list[Letter] = field(default_factory=list)
+    rest: Sequence[Letter] = ()
     reason: str = ""
     #: The unique key that the instance will hold, and all that it would hold on the way there.
     unique: str = ""
-    claims: list[str] = field(default_factory=list)
+    claims: Sequence[str] = ()
     #: The unique key that it held before.
     before: str = ""
     #: What it was made of.
-    letters: list[Letter] = field(default_factory=list)
+    letters: Sequence[Letter] = ()
     erased: bool = False
+    #: Whether a built-in command moved the run.
+    moved: bool = False
 
     @property
     def needs_check(self) -> bool:
@@ -100,7 +102,7 @@ class Plan:
 
 def make_plan(
     actor: Actor,
-    letters: list[Letter],
+    letters: Sequence[Letter],
     now: datetime,
     trace: str | None,
     payload_bytes_max: int,
@@ -123,12 +125,13 @@ def make_plan(
     plan = Plan(actor, commit, actor.state, actor.run_state, clock_ms(now, actor))
     plan.reason, plan.unique, plan.erased = actor.reason, actor.unique, actor.erased
     plan.before, plan.letters = actor.unique, letters
+    unparks: list[str] = []
     for position, letter in enumerate(letters):
         envelope = letter.envelope
         seen = plan.handled.get(envelope.id) or actor.handled.get(envelope.id)
         if seen is not None:
             plan.duplicates.append((letter, seen.seq))
-        elif isinstance(letter.command, Control):
+        elif type(letter.command) in TARGETS:
             if _control(plan, letter, letter.command, trace or envelope.trace, payload_bytes_max):
                 plan.rest = letters[position + 1 :]
                 break
@@ -152,8 +155,10 @@ def make_plan(
             except Exception as error:  # noqa: BLE001 - user code may raise anything; it becomes a dead letter
                 _fail(plan, letter, error, trace)
         if letter.parked:
-            commit.unparks.append(envelope.id)
-    if plan.reason != actor.reason:
+            unparks.append(envelope.id)
+    commit.unparks = unparks
+    # A move always says why, if only with nothing: then the journal says how many commands are kept.
+    if plan.moved or plan.reason != actor.reason:
         commit.reason = plan.reason
     if plan.unique != actor.unique:
         commit.unique = plan.unique
@@ -169,7 +174,8 @@ def _park(plan: Plan, letter: Letter) -> None:
         # The instance was paused because of this very command, whose dead letter was written with the pause.
         plan.answers.append((letter, Answer(envelope.id, "dead", reason=plan.reason)))
         return
-    plan.commit.parks.append(Park(envelope.id, letter.delivery.body, envelope.first))
+    commit = plan.commit
+    commit.parks = (*commit.parks, Park(envelope.id, letter.delivery.body, envelope.first))
     plan.answers.append((letter, Answer(envelope.id, "parked", reason=plan.reason)))
 
 
@@ -186,7 +192,7 @@ def _fail(plan: Plan, letter: Letter, error: Exception, trace: str | None) -> No
         plan, Entry(pause_id, "holdfast.Pause", plan.at_ms, plan.actor.token, (), envelope.id, trace, step)
     )
     plan.run_state = plan.commit.run_state = RunState.PAUSED
-    plan.reason = reason
+    plan.reason, plan.moved = reason, True
 
 
 def _pause_id(command_id: str) -> str:
@@ -243,12 +249,15 @@ def _control(plan: Plan, letter: Letter, command: Control, trace: str | None, pa
             TimerEntry(_resume_timer(actor), encode_envelope(again), delay_ms, max(0, command.resume_at_ms))
         ]
     _merge_timers(plan.commit, [_resume_timer(actor)], timers)
+    was_paused = plan.run_state is RunState.PAUSED
     plan.run_state = plan.commit.run_state = target
     plan.reason = command.reason
     if target.finished:
         plan.unique = ""
     plan.answers.append((letter, Answer(envelope.id, "accepted", seq=plan.seq, entry=data)))
-    return target is not RunState.PAUSED and bool(actor.parked or plan.commit.parks) and not plan.commit.wipe
+    plan.moved = True
+    # What is kept is only known for sure when the move is written: another may have kept more since.
+    return was_paused
 
 
 def _target(plan: Plan, command: Control) -> RunState:
@@ -345,7 +354,7 @@ def _decide(
     if unique != plan.unique:
         plan.unique = unique
         if unique not in ("", plan.before, *plan.claims):
-            plan.claims.append(unique)
+            plan.claims = (*plan.claims, unique)
     if terminal:
         plan.run_state = commit.run_state = move(plan.run_state, RunState.COMPLETED)
         plan.reason = ""

@@ -90,9 +90,9 @@ class Commit:
     cancels: list[str] = field(default_factory=list)
     timers: list[TimerEntry] = field(default_factory=list)
     #: Commands to keep; one that is kept already stays as and where it is.
-    parks: list[Park] = field(default_factory=list)
+    parks: Sequence[Park] = ()
     #: Ids of commands that are kept no longer.
-    unparks: list[str] = field(default_factory=list)
+    unparks: Sequence[str] = ()
     #: Why the instance will be in its run state; None to leave that as it is.
     reason: str | None = None
     #: The unique key that it will hold, empty for none; None to leave that as it is. See `Uniques`.
@@ -102,7 +102,7 @@ class Commit:
     #: Delete everything recorded but the last entry, and have this as the snapshot.
     wipe: Snapshot | None = None
     #: Dead letters that nothing else would bring back if they were written later.
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead: Sequence[DeadLetter] = ()
 
     @property
     def plain(self) -> bool:
@@ -127,7 +127,7 @@ class Committed(NamedTuple):
     token: int
     #: Where the last record is in the partition's feed; empty while nobody reads that.
     feed_id: str = ""
-    #: How many commands are kept now; None where the commit did not touch them.
+    #: How many commands are kept now; None where the commit neither touched them nor moved the run.
     parked: int | None = None
 
 

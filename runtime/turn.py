@@ -291,7 +291,8 @@ class Turn:
         if self._uniques is not None and any(plan.claims for plan in plans):
             plans = self._claimed(self._uniques, plans, now, trace)
         for plan in plans:
-            self._write_with(plan)
+            if plan.failures:
+                self._write_with(plan)
         faults.reach(Point.DECIDED)
         to_commit = [plan for plan in plans if plan.needs_check]
         outcomes = self._journal.commit([plan.commit for plan in to_commit], self._owner) if to_commit else []
@@ -312,7 +313,7 @@ class Turn:
             else:
                 result.unfinished.discard(ref)
             if ref not in kept:
-                pending[ref].letters = plan.rest
+                pending[ref].letters = list(plan.rest)
             if plan.deferred:
                 self._defer(result, ref, pending.pop(ref).letters)
             elif not (pending[ref].letters or plan.actor.draining):
@@ -425,7 +426,7 @@ class Turn:
         for letter, error in plan.failures:
             if pausing or letter.parked:
                 letter.dead = self._dead(letter.delivery, error, letter)
-                plan.commit.dead.append(letter.dead)
+                plan.commit.dead = (*plan.commit.dead, letter.dead)
 
     def _actors(self, result: TurnResult, pending: dict[Ref, Mailbox]) -> list[Actor]:
         """Return the pending mailboxes' actors, from the cache or opened; put off or bury those that cannot be."""
@@ -462,8 +463,8 @@ class Turn:
     # -- after the decision
 
     def _settle(self, result: TurnResult, plan: Plan) -> None:
-        settled = (letter for letter, answer in plan.answers if answer.kind == "accepted")
-        for letter in (*settled, *(letter for letter, _ in plan.duplicates)):
+        moved = [letter for letter, answer in plan.answers if answer.kind == "accepted"] if plan.moved else []
+        for letter in (*moved, *(letter for letter, _ in plan.duplicates)):
             # Again for one that was recorded before: nobody knows whether its remains were cleared away then.
             if isinstance(letter.command, Cancel | DeleteData):
                 (result.over if isinstance(letter.command, Cancel) else result.erased).append(plan.actor.ref)
@@ -536,13 +537,17 @@ class Turn:
     def _reply(
         self, result: TurnResult, ref: Ref, letter: Letter, answer: Answer, *, duplicate: bool = False
     ) -> None:
-        kind = "duplicate" if duplicate or answer.duplicate else answer.kind
-        self._observe(result, ref, letter, kind, answer.reason, answer.seq)
+        if self._watched:
+            kind = "duplicate" if duplicate or answer.duplicate else answer.kind
+            self._observe(result, ref, letter, kind, answer.reason, answer.seq)
         if letter.envelope.reply_to is not None:
             if duplicate:
                 answer = replace(answer, duplicate=True)
             result.replies.append((letter.envelope.reply_to, answer))
-        self._done(result, ref, letter)
+        if letter.parked or ref in result.unfinished:
+            self._done(result, ref, letter)
+        else:
+            result.done.append(letter.delivery)
 
     def _observe(
         self, result: TurnResult, ref: Ref, letter: Letter, outcome: str, reason: str = "", seq: int = 0

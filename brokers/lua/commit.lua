@@ -93,7 +93,7 @@ for i, commit in ipairs(call.commits) do
   elseif #commit.entries > 0 and refused(log, seq + 1, ARGV[commit.entries[1]]) then
     replies[i] = {'conflict', seq}
   else
-    if more and (more.parks or more.unparks) then parked = park(actor, more) end
+    if more and (more.parks or more.unparks or more.reason) then parked = park(actor, more) end
     for _, letter in ipairs(more and more.dead or {}) do
       redis.call('HSET', KEYS[more.keys + 4], letter.id, ARGV[letter.data])
       redis.call('ZADD', KEYS[more.keys + 3], letter.at_ms, letter.id)

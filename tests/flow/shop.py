@@ -197,5 +197,39 @@ class Guest(Workflow[str, Sit, Sat, Never]):
         return state or None
 
 
-app = App(workflows=[Ledger, Guest])
-next_app = App(workflows=[NextLedger, Guest])
+# -- a book that is kept in order, whatever happens
+
+
+class Write(Command, frozen=True):
+    """
+    Line 13 makes `decide` raise, until that is mended.
+    """
+
+    book: str
+    line: int
+
+
+class Written(Event, frozen=True):
+    line: int
+
+
+class Book(Workflow[int, Write, Written, Never]):
+    type = "book"
+    key = "book"
+    pause_on_dead_letter = True
+
+    def initial(self) -> int:
+        return 0
+
+    def evolve(self, state: int, event: Written) -> int:
+        return event.line
+
+    def decide(self, now: datetime, state: int, command: Write) -> Decision[Written, Never]:
+        if command.line == 13 and not mended():
+            message = "bad luck"
+            raise LookupError(message)
+        return accept(Written(command.line))
+
+
+app = App(workflows=[Ledger, Guest, Book])
+next_app = App(workflows=[NextLedger, Guest, Book])

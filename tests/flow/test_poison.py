@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Accepted, DeadLettered
+from holdfast import Accepted, DeadLettered, Parked
 from holdfast.runtime.keys import partition_of
 from holdfast.runtime.turn import SUSPECT_REDELIVERIES
-from tests.flow.house import House, house, quick
-from tests.flow.shop import ENV_MENDED, Kill, Post, Stumble
+from tests.flow.house import PATIENCE_S, House, house, quick
+from tests.flow.shop import ENV_MENDED, Book, Kill, Post, Stumble, Write
 from tests.support.processes import eventually
 
 
@@ -98,3 +98,29 @@ def test_a_command_that_kills_its_worker_takes_nobody_with_it(hasty: House, mend
 
     assert [0, 1, 99] == hasty.numbers(keys[middle])
     hasty.check_empty()
+
+
+def test_an_instance_may_wait_behind_its_dead_letter(home: House, mended: Path) -> None:
+    """
+    It pauses by itself and keeps what comes; mended, retried and resumed, all is recorded in the order in which it was
+    sent, also when a worker died in between.
+    """
+    with home.crew(1):
+        for line in range(10, 20):
+            home.client.send(Write("b", line))
+        eventually(lambda: home.client.dead_letters.count() == 1, PATIENCE_S)
+        home.strike_down(home.members()[0])
+        home.await_shared(1)
+        assert Parked("Write became a dead letter") == home.client.execute(Write("b", 20), timeout=PATIENCE_S)
+        (listed,) = home.client.instances(Book, run_state="paused").instances
+        assert ("b", 4) == (listed.key, listed.seq)
+
+        mended.touch()
+        assert 1 == home.client.dead_letters.retry_all(workflow="book")
+        assert isinstance(home.client.resume(Book, "b", timeout=PATIENCE_S), Accepted)
+        eventually(lambda: home.client.state(Book, "b") == 20, PATIENCE_S)
+
+    written = [event.line for record in home.client.history(Book, "b") for event in record.events]
+    assert list(range(10, 21)) == written
+    assert 0 == home.client.dead_letters.count()
+    home.check_empty()

@@ -2,6 +2,7 @@
 Instances are paused, resumed, cancelled and emptied while work goes on and workers die.
 """
 
+import asyncio
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from holdfast import Accepted, AlreadyCompleted, DataDeleted, Duplicate, Parked, Rejected, RunState
+from holdfast import (
+    Accepted,
+    AlreadyCompleted,
+    DataDeleted,
+    Duplicate,
+    Parked,
+    Rejected,
+    RunState,
+    connect_async,
+)
 from holdfast.actors import wiring
 from holdfast.actors.caretaker import Caretaker
 from holdfast.actors.reader import Reader
@@ -226,3 +236,23 @@ def test_finished_instances_go_when_their_time_has_come(busy: House) -> None:
     assert record.control is not None
     assert "kept long enough" == record.control.reason
     assert Balance(1) == client.state(NextLedger, "stays")
+
+
+def test_runs_are_moved_without_threads_waiting(busy: House) -> None:
+    """
+    The asynchronous client has the same verbs.
+    """
+
+    async def play() -> list[type]:
+        async with connect_async(busy.client.app, busy.settings) as client:
+            await client.execute(Post("async", "s", 1), timeout=20)
+            outcomes = [
+                await client.pause(NextLedger, "async", resume_after=timedelta(hours=1), timeout=20),
+                await client.execute(Post("async", "s", 2), timeout=20),
+                await client.resume(NextLedger, "async", timeout=20),
+                await client.cancel(NextLedger, "async", timeout=20),
+                await client.delete_data(NextLedger, "async", timeout=20),
+            ]
+            return [type(one) for one in outcomes]
+
+    assert [Accepted, Parked, Accepted, Accepted, Accepted] == asyncio.run(play())

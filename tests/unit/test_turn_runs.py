@@ -173,6 +173,20 @@ def test_a_resume_is_not_done_before_what_was_kept_is(monkeypatch: pytest.Monkey
     assert ["c-0", "p", "r", *(f"k-{number}" for number in range(7)), "late"] == desk.commands(ref())
 
 
+def test_what_another_kept_is_not_passed_over() -> None:
+    """
+    Without leases two workers may keep commands on one view: whoever resumes goes on with those of both, first.
+    """
+    desk = Desk(leases=False)
+    other = Desk(beside=desk, owner="w-2", leases=False)
+    desk.run(do("c-0"), control(Pause(), "p"))
+    other.run(do("a"), do("b"))
+
+    desk.run(control(Resume(), "r"), do("late"))
+
+    assert ["c-0", "p", "r", "a", "b", "late"] == desk.commands(ref())
+
+
 def test_what_ends_the_instance_ends_what_was_kept() -> None:
     """
     A kept command that finishes the instance: those behind it are told so.

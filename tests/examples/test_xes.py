@@ -160,12 +160,12 @@ def test_a_harmless_doctype_is_allowed(tmp_path: Path) -> None:
         ),
         (f"<!DOCTYPE log [<!ENTITY e0 'ha'>{BOMB}]><log><trace x='&e9;'/></log>".encode(), "entit"),
         (b"<!DOCTYPE log SYSTEM 'nowhere.dtd'><log><trace x='&a;'/></log>", "does not declare"),
-        (gzip.compress(b"<log><trace/></log>")[:-9], "cut off"),
-        (gzip.compress(b"<log><trace/></log>") + b"more", "damaged"),
-        (gzip.compress(b"<log><trace/></log>")[:10] + b"\xff" * 20, "damaged"),
+        (gzip.compress(b"<log><trace/></log>", mtime=0)[:-9], "cut off"),
+        (gzip.compress(b"<log><trace/></log>", mtime=0) + b"more", "damaged"),
+        (gzip.compress(b"<log><trace/></log>", mtime=0)[:10] + b"\xff" * 20, "damaged"),
         (b"\x1f\x8b", "cut off"),
         (b"\x1f\x8bnot gzip after all", "damaged"),
-        (gzip.compress(b"no XML"), "not well-formed XML"),
+        (gzip.compress(b"no XML", mtime=0), "not well-formed XML"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

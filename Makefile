@@ -19,6 +19,9 @@ $(STAMP): pyproject.toml scripts/make-venv
 
 demo: setup ## Watch orders survive a killed worker (under a minute, no server needed)
 	@$(BIN)/holdfast demo
+	@echo
+	@echo 'A whole shop: effects with a payment provider that fails, a read model, compensation, and a worker killed'
+	@$(BIN)/python -m examples.orders
 
 test: setup ## Run all tests on private Redis and RabbitMQ servers
 	@scripts/ensure-servers

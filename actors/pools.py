@@ -113,7 +113,10 @@ POOLS = tuple(BUILDERS)
 
 
 #: Pools that not every app has work for.
-NEEDED: dict[str, Callable[[App], bool]] = {"projection": lambda app: bool(app.projections)}
+NEEDED: dict[str, Callable[[App], bool]] = {
+    "effect": lambda app: any(definition.effect_classes for definition in app.definitions),
+    "projection": lambda app: bool(app.projections),
+}
 
 
 def needed(app: App, pools: Sequence[str]) -> tuple[str, ...]:

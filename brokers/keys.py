@@ -26,7 +26,12 @@ def effect_name(ticket: Ticket) -> str:
     """Return the name of an effect, unique in its partition and the same wherever it is."""
     if not ticket.workflow:
         return f"?{ticket.position}"
-    return f"{ticket.workflow}/{escape(ticket.key)}:{ticket.id}"
+    return name_of_effect(ticket.workflow, ticket.key, ticket.id)
+
+
+def name_of_effect(workflow: str, key: str, effect_id: str) -> str:
+    """Return the name of an instance's effect by its id."""
+    return f"{workflow}/{escape(key)}:{effect_id}"
 
 
 class Keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from holdfast.brokers.keys import PUT_OFF, name_of_effect
 from holdfast.brokers.memory import MemoryServer
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
@@ -21,9 +22,15 @@ class MemoryRemains:
             if instance is None or instance.run_state not in (RunState.CANCELLED, RunState.DATA_DELETED):
                 return 0
             timers, effects = server.timers[ref.partition], server.effects[ref.partition]
-            gone = [name for name in timers if name.startswith((f"{ref.scope}/", f"{ref.scope}:"))]
+            of_effects = name_of_effect(ref.workflow, ref.key, "")
+            own = (f"{ref.scope}/", f"{ref.scope}:", PUT_OFF + of_effects)
+            gone = [name for name in timers if name.startswith(own)]
             for name in gone:
                 del timers[name]
+            for known in (server.begun, server.effect_notes):
+                for place in [place for place in known if place[0] == ref.partition]:
+                    if place[1].startswith(of_effects):
+                        del known[place]
             left = [one for one in effects if (one.workflow, one.key) != (ref.workflow, ref.key)]
             count = len(gone) + len(effects) - len(left)
             effects[:] = left

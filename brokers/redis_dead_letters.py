@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from holdfast.brokers import scripts
-from holdfast.brokers.keys import Keys, escape
+from holdfast.brokers.keys import Keys, name_of_effect
 from holdfast.brokers.redis_link import RedisLink, unavailable
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.clock import to_ms
@@ -132,7 +132,7 @@ class RedisDeadLetters:
             own.effects(partition),
             own.begun(partition),
         )
-        name = f"{entry.workflow}/{escape(entry.key)}:{entry.id}"
+        name = name_of_effect(entry.workflow, entry.key, entry.id)
         return bool(scripts.run(self._link, [Call(Script.REVIVE, keys, (id, encode(entry), name))])[0])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from holdfast.brokers import scripts
-from holdfast.brokers.keys import Keys, escape
+from holdfast.brokers.keys import PUT_OFF, Keys, name_of_effect
 from holdfast.brokers.redis_link import RedisLink, unavailable
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.config import Settings
@@ -53,6 +53,8 @@ class RedisRemains:
             own.effects(partition),
             own.dead(partition),
             own.dead_letters(partition),
+            own.begun(partition),
+            own.effect_notes(partition),
         )
         calls = (Call(Script.WITHDRAW, keys, (what, *found)) for found in pages if found)
         return sum(int(scripts.run(self._link, [call])[0]) for call in calls)
@@ -84,11 +86,12 @@ class RedisRemains:
                 found: Any = self._link.client.xrange(
                     self._keys.effects(ref.partition), after, "+", count=PAGE
                 )
-            yield [
-                id_
-                for id_, fields in found
-                if b"e" in fields and _is_of(ref, _effect_decoder.decode(fields[b"e"]))
-            ]
+            own: list[bytes] = []
+            for id_, fields in found:
+                entry = _effect_decoder.decode(fields[b"e"]) if b"e" in fields else None
+                if entry is not None and _is_of(ref, entry):
+                    own += [id_, name_of_effect(entry.workflow, entry.key, entry.id).encode()]
+            yield own
             if len(found) < PAGE:
                 return
             after = f"({found[-1][0].decode()}"
@@ -100,4 +103,4 @@ def _is_of(ref: Ref, one: EffectEntry | DeadLetter) -> bool:
 
 def put_off_name(ref: Ref) -> str:
     """Return what the names of an instance's put-off effects begin with, among those of the timers."""
-    return f"~e:{ref.workflow}/{escape(ref.key)}:"
+    return PUT_OFF + name_of_effect(ref.workflow, ref.key, "")

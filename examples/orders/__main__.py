@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# Until the pools that run effects and projections are merged, the app of this example is not there to be checked.
 """The command line: python -m examples.orders. Places orders, kills a worker among them, and proves what came of it."""
 
 from __future__ import annotations

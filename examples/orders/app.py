@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# Until the pools that run effects, projections and schedules are merged, their names are not there to be checked.
 """The app: the workflows, what is done for their effects, the read model, and the schedule.
 
     holdfast dev examples.orders.app:app

@@ -1,5 +1,3 @@
-# mypy: ignore-errors
-# Until the projection pool is merged, its names are not there to be checked.
 """Sales: a read model in SQLite, one line for each order, written together with how far it goes."""
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Annotated, assert_never
 
 import msgspec
 
-from holdfast import Accept, Command, Decision, Effect, Event, Workflow, accept, reject
+from holdfast import Accept, Command, Decision, Effect, EffectFailed, Event, Workflow, accept, reject
 
 #: How long the payment may take.
 PAYMENT_LIMIT = timedelta(minutes=15)
@@ -92,14 +92,10 @@ class ConfirmRefund(Command, frozen=True):
     amount: int
 
 
-class GiveUp(Command, frozen=True, kw_only=True):
+class GiveUp(EffectFailed, frozen=True, kw_only=True):
     """Say that something was tried again and again, and given up."""
 
     order_id: str
-    effect_id: str
-    effect: str
-    error: str
-    attempts: int
 
 
 # -- what happened

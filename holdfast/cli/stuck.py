@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from holdfast.actors import wiring
-from holdfast.actors.stuck import KINDS, Search, Stuck, Wait
+from holdfast.actors.stuck import EFFECTS_MAX, KINDS, Search, Stuck, Wait
 from holdfast.actors.worker import load_app
 from holdfast.cli import output
 from holdfast.cli.ending import DONE, FAILED
@@ -58,7 +58,17 @@ def stuck(
     app = load_app(app_path)
     definitions = [workflow_named(app, name) for name in types] or list(app.definitions)
     with join() as settings, opened(settings) as ports, output.waiting("looking for what is stuck"):
-        search = Search(ports.backlog, ports.dead_letters, ports.membership, wiring.open_transport(settings))
+        search = Search(
+            ports.backlog,
+            ports.dead_letters,
+            ports.membership,
+            wiring.open_transport(settings),
+            lambda: [
+                one
+                for number in range(settings.partitions)
+                for one in ports.effects.pending(number, EFFECTS_MAX)
+            ],
+        )
         found = search.find([one.type for one in definitions], older, limit, kinds or KINDS)
     if as_json:
         for item in found.items:

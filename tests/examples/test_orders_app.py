@@ -38,10 +38,6 @@ from examples.orders.workflow import (
 from tests import controls
 
 ROOT = Path(__file__).parents[2]
-NEEDED = ("EffectContext", "Permanent", "Retry", "Schedule", "Projection", "SqlStore", "on")
-POOLS = pytest.mark.skipif(
-    any(not hasattr(holdfast, name) for name in NEEDED), reason="needs the pools that are not merged yet"
-)
 
 PLACED = OrderPlaced("ann", "tea", 1, 900)
 
@@ -134,7 +130,6 @@ def insist(call: Any, effect: Any) -> Any:
     raise AssertionError("it never worked")
 
 
-@POOLS
 def test_handlers_do_what_they_are_for(shop: ModuleType) -> None:
     """
     Each answers with the command that the order waits for, again and again if need be.
@@ -153,7 +148,6 @@ def test_handlers_do_what_they_are_for(shop: ModuleType) -> None:
         shop.ship(ShipParcel("nobody"), context("nobody"))
 
 
-@POOLS
 def test_the_schedule_closes_the_day_before(shop: ModuleType) -> None:
     """
     At two in the morning it is yesterday that is closed.
@@ -161,7 +155,6 @@ def test_the_schedule_closes_the_day_before(shop: ModuleType) -> None:
     assert CloseDay("2026-01-31") == shop.close_yesterday(datetime(2026, 2, 1, 2, tzinfo=UTC))
 
 
-@POOLS
 @pytest.mark.slow
 def test_the_whole_shop_is_proved() -> None:
     """

@@ -26,7 +26,8 @@ class MemoryBacklog:
         now = self._server.now_ms()
         effects = self._server.effects[partition]
         dues = sorted(due for due, _ in self._server.timers[partition].values())
-        due = [one for one in dues if one <= now]
+        moved = sorted(due for _, due, _ in self._server.due[partition].values())
+        due = sorted([one for one in dues if one <= now] + moved)
         return Load(
             partition,
             now,

@@ -176,6 +176,8 @@ def _stream_nodes(link: RedisLink) -> Iterator[Finding]:
 #: How the scripts call Redis; and what calls the scripts.
 _CALL = re.compile(r"redis\.p?call\('([A-Z]+)'")
 _CALLERS = ("EVALSHA", "EVAL")
+#: What follows the name of a command that is several.
+_SUBCOMMANDS = {"XINFO": ("STREAM",)}
 
 
 def _rights(settings: Settings, link: RedisLink) -> Iterator[Finding]:
@@ -191,7 +193,8 @@ def _rights(settings: Settings, link: RedisLink) -> Iterator[Finding]:
             arities = {name: _arity(fact) for name, fact in zip(names, facts, strict=True)}
             pipe = client.pipeline(transaction=False)
             for name in names:
-                pipe.execute_command("ACL", "DRYRUN", user, name, *[key] * (arities[name] - 1))
+                words = (name, *_SUBCOMMANDS.get(name, ()), *[key] * (arities[name] - 1))
+                pipe.execute_command("ACL", "DRYRUN", user, *words)
             answers = pipe.execute(raise_on_error=False)
         except redis.exceptions.NoPermissionError:
             remedy = f"let it run ACL WHOAMI and ACL DRYRUN, or see to it that it may run {', '.join(names)}"

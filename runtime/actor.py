@@ -72,7 +72,7 @@ class Actor:
         Raises:
             HistoryError: `evolve` failed on a recorded event, or the log has a gap.
         """
-        if entry.control is not None and entry.control.verb == "delete-data":
+        if entry.control is not None and entry.control.erases:
             # What was before it is gone, and meant to be.
             self.state, self.erased, self.seq = self.definition.workflow.initial(), True, seq - 1
             self.handled.clear()

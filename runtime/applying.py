@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from holdfast.runtime import faults
@@ -25,6 +26,7 @@ from holdfast.runtime.keys import Ref
 from holdfast.runtime.message import describe
 from holdfast.runtime.projection import ProjectionContext
 from holdfast.runtime.projection_definition import ProjectionDefinition
+from holdfast.runtime.record import Entry
 
 #: Records of one log that are read at a time.
 RECORDS_PER_READ = 500
@@ -193,7 +195,10 @@ class Applier:
             self._barrier()
             following = []
             for work, records in zip(behind, found, strict=True):
-                turn.gap(work, records[0][0] if records else work.entries[-1].seq if work.entries else None)
+                if records:
+                    turn.gap(work, *records[0])
+                elif work.entries:
+                    turn.gap(work, work.entries[-1].seq, work.entries[-1].data)
                 for seq, data in records:
                     turn.record(work, seq, data, "")
                 if len(records) == RECORDS_PER_READ and not turn.ended(work.ref):
@@ -249,16 +254,18 @@ class _Turn:
         """Return whether nothing more of an instance is to be applied."""
         return self.until is not None and self.seqs[ref] + 1 >= self.until
 
-    def gap(self, work: Work, first: int | None) -> None:
-        """Fail if a log no longer has what comes next, unless a person said to go on behind that.
+    def gap(self, work: Work, first: int, data: bytes) -> None:
+        """Fail if a log no longer has what comes next, unless that was deleted or a person said to go on behind it.
 
         Raises:
-            EventFailed: Records are gone.
+            EventFailed: Records are gone, or the first one that is left cannot be read.
         """
         due = self.seqs[work.ref] + 1
-        if first is None or first <= due or self.ended(work.ref):
+        if first <= due or self.ended(work.ref):
             return
-        if work.skip and work.parked is not None and work.parked.kind == "gone":
+        control = self._entry(work.ref, first, data).control
+        erased = control is not None and control.erases
+        if erased or (work.skip and work.parked is not None and work.parked.kind == "gone"):
             self.seqs[work.ref] = first - 1
             return
         text = f"records {due} to {first - 1} of {work.ref} are no longer in its log"
@@ -280,13 +287,20 @@ class _Turn:
             self._events(ref, seq, data, position, left_out)
         self.seqs[ref] = seq
 
-    def _events(self, ref: Ref, seq: int, data: bytes, position: str, left_out: Sequence[int]) -> None:
+    def _entry(self, ref: Ref, seq: int, data: bytes) -> Entry[Any]:
         try:
-            entry = self.definition.sources[ref.workflow].entries.decode(data, f"record {seq} of {ref}")
+            return self.definition.sources[ref.workflow].entries.decode(data, f"record {seq} of {ref}")
         except HistoryError as error:
             raise EventFailed("unreadable", seq, -1, "", error) from error
-        for index, event in enumerate(entry.events):
-            handler = self.definition.handler(type(event))
+
+    def _events(self, ref: Ref, seq: int, data: bytes, position: str, left_out: Sequence[int]) -> None:
+        entry = self._entry(ref, seq, data)
+        calls: list[tuple[str, Callable[[ProjectionContext], Any] | None]] = [
+            (describe(event), self._handler(event)) for event in entry.events
+        ]
+        if entry.control is not None and entry.control.erases:
+            calls.append((entry.control.verb, self.definition.projection.deleted))
+        for index, (name, handler) in enumerate(calls):
             if handler is None or index in left_out:
                 continue
             context = ProjectionContext(
@@ -302,12 +316,16 @@ class _Turn:
                 self.tx,
             )
             try:
-                result = handler(event, context)
+                result = handler(context)
                 if result is not None:
                     self.call(result)
             except Exception as error:
-                raise EventFailed("handler", seq, index, describe(event), error) from error
+                raise EventFailed("handler", seq, index, name, error) from error
             self.events += 1
+
+    def _handler(self, event: Any) -> Callable[[ProjectionContext], Any] | None:
+        method = self.definition.handler(type(event))
+        return None if method is None else partial(method, event)
 
 
 def _left_out(work: Work) -> tuple[int, tuple[int, ...]]:

@@ -84,6 +84,12 @@ class Projection:
     #: How often an event whose handler raises is tried before its key is parked.
     retry: Retry = Retry(first=0.2, cap=30.0)
 
+    def deleted(self, ctx: ProjectionContext) -> None:
+        """Remove what the read model has of an instance whose data was deleted; does nothing unless overridden.
+
+        It may be the first that is heard of an instance: a read model that is built later never sees its events.
+        """
+
     @contextmanager
     def batch(self, tx: Any) -> Iterator[None]:  # noqa: ARG002 - for subclasses to use
         """Surround the events of each batch, within its transaction; for writing together what they add up to.

@@ -24,6 +24,11 @@ class Moved(msgspec.Struct, frozen=True, array_like=True):
     #: When a paused instance is resumed without being asked, in milliseconds since 1970; 0 for never.
     resume_at_ms: int = 0
 
+    @property
+    def erases(self) -> bool:
+        """Whether the instance's data was deleted: everything before this record is gone."""
+        return self.verb == "delete-data"
+
 
 class Entry(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     """One decision in the form in which it is stored: a msgpack array.

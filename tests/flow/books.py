@@ -73,9 +73,22 @@ class Books(Projection):
             raise LookupError(message)
         note(ctx)
 
+    def deleted(self, ctx: ProjectionContext) -> None:
+        strike_out(ctx)
+
     @on(Closed)
     async def closed(self, event: Closed, ctx: ProjectionContext) -> None:
         note(ctx)
+
+
+def strike_out(ctx: ProjectionContext) -> None:
+    if place() == "redis":
+        ctx.tx.pipe.delete(ctx.tx.key(f"lines:{ctx.key}"))
+        ctx.tx.pipe.hdel(ctx.tx.key("totals"), ctx.key)
+    elif ctx.tx is not None:
+        for kind in (lines, totals):
+            table = ctx.tx.table(kind)
+            ctx.tx.execute(sa.delete(table).where(table.c.account == ctx.key))
 
 
 def note(ctx: ProjectionContext) -> None:

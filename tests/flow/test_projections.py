@@ -145,6 +145,23 @@ def test_one_reads_what_one_has_written(library: Library) -> None:
     assert ["ledger/own/1.0", "ledger/own/2.0"] == library.reading.books()["own"]
 
 
+def test_deleted_data_leaves_the_read_model(library: Library) -> None:
+    """
+    When an instance's data is deleted the read model is told, and can forget it too.
+    """
+    library.post(["forgotten", "kept"], 2)
+    library.check(["forgotten", "kept"], 2)
+    outcomes = [
+        library.client.cancel(Ledger, "forgotten", timeout=PATIENCE_S),
+        library.client.delete_data(Ledger, "forgotten", timeout=PATIENCE_S),
+    ]
+    assert [Accepted] * 2 == [type(outcome) for outcome in outcomes]
+    library.client.wait_for("books", outcomes[1], timeout=PATIENCE_S)
+
+    assert {"kept"} == library.reading.books().keys() & {"forgotten", "kept"}
+    assert {"kept"} == library.reading.totals().keys() & {"forgotten", "kept"}
+
+
 def test_a_poison_event_parks_its_key_alone(library: Library) -> None:
     """
     The key of an event that fails is tried again, then parked and listed; others go on, and so does it when retried.

@@ -16,10 +16,12 @@ from holdfast.brokers.memory_feed import MemoryCheckpoints, MemoryFeed
 from holdfast.runtime.app import App
 from holdfast.runtime.applying import Applied, Applier, Work
 from holdfast.runtime.clock import ManualClock, to_ms
+from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import Unavailable
 from holdfast.runtime.feed import FeedEntry, ParkedKey, Reader
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.projection import Projection, ProjectionContext
+from holdfast.runtime.record import Entry, Moved
 from holdfast.runtime.retry import Retry
 from tests import controls
 from tests.controls import Added, Counter
@@ -40,6 +42,7 @@ class Seen(Projection):
         self.bad_batch = False
         self.calls = 0
         self.contexts: list[ProjectionContext] = []
+        self.deletions: list[tuple[str, int]] = []
 
     async def apply(self, event: Added, ctx: ProjectionContext) -> None:
         self.calls += 1
@@ -47,6 +50,9 @@ class Seen(Projection):
             raise LookupError(event.by) if event.by > 0 else BrokenPipeError(event.by)
         self.contexts.append(ctx)
         self.events.append((ctx.key, ctx.event_id, event.by))
+
+    def deleted(self, ctx: ProjectionContext) -> None:
+        self.deletions.append((ctx.key, ctx.seq))
 
     @contextmanager
     def batch(self, tx: Any) -> Iterator[None]:
@@ -278,6 +284,27 @@ def test_records_that_are_gone_are_told(bench: Bench) -> None:
     assert [] == bench.numbers("short")
     bench.apply(Work(ref, parked=parked, skip=True))
     assert [3, 4] == bench.numbers("short")
+
+
+def test_deleted_data_is_deleted_here_too(bench: Bench) -> None:
+    """
+    The hook is told, whether the events before were applied or are gone; what is gone that way is no gap.
+    """
+    deletion = encode(Entry("d-1", "DeleteData", to_ms(controls.NOW), 0, (), control=Moved("delete-data")))
+    known, unknown = bench.record("known", 1, 2), bench.record("unknown", 1, 2, 3)
+    bench.apply(bench.work(known, 1, 2))
+    feed = MemoryFeed(bench.server)
+    feed.records = lambda wanted, limit: [[(4, deletion)] for _ in wanted]  # type: ignore[method-assign]  # an emptied log
+    bench.applier._feed = feed
+
+    applied = bench.apply(
+        Work(known, [FeedEntry("9-0", known, 3, deletion)]),
+        Work(unknown, [FeedEntry("10-0", unknown, 4, deletion)]),
+    )
+
+    assert [] == applied.parked
+    assert [("known", 3), ("unknown", 4)] == bench.seen.deletions
+    assert [] == bench.numbers("unknown")
 
 
 def test_a_log_that_lost_its_end_is_told(bench: Bench) -> None:

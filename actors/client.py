@@ -415,7 +415,13 @@ class Client:
     def dead_letters(self) -> DeadLetterDesk:
         """What was given up on: list, show, retry, edit, discard."""
         settings = self.settings
-        means = Means(self._line().publisher, settings.partitions, self.app, settings.payload_bytes_max)
+        means = Means(
+            self._line().publisher,
+            settings.partitions,
+            self.app,
+            self._ports().parking,
+            settings.payload_bytes_max,
+        )
         return DeadLetterDesk(self._ports().dead_letters, means)
 
     def timers(

@@ -16,9 +16,11 @@ from holdfast.runtime.clock import Clock, SystemClock
 from holdfast.runtime.codec import check_size, decode_envelope, encode, encode_envelope
 from holdfast.runtime.dead_letter import DeadLetter, lengthened
 from holdfast.runtime.errors import Undecodable, UsageError
+from holdfast.runtime.feed import Reader
 from holdfast.runtime.ingress import translate
+from holdfast.runtime.keys import Ref
 from holdfast.runtime.message import TAG_FIELD
-from holdfast.runtime.ports import DeadLetters, Delivery, Publisher
+from holdfast.runtime.ports import DeadLetters, Delivery, Parking, Publisher
 from holdfast.runtime.record import EffectEntry
 
 _effect_decoder = msgspec.msgpack.Decoder(EffectEntry)
@@ -35,6 +37,8 @@ class Means:
     partitions: int
     #: None where nothing needs to be read: then nothing can be edited.
     app: App | None = None
+    #: None where there are no projections to have events tried again.
+    parking: Parking | None = None
     payload_bytes_max: int = 1024 * 1024
     clock: Clock = field(default_factory=SystemClock)
 
@@ -115,7 +119,10 @@ class DeadLetterDesk:
         return self._again(edited, what, first=True)
 
     def discard(self, id: str) -> bool:  # noqa: A002 - the field's name
-        """Forget a dead letter; False if there is none."""
+        """Forget a dead letter; False if there is none.
+
+        What a projection parked stays parked until it is retried or skipped.
+        """
         return self._dead_letters.remove(id)
 
     def retry_all(self, *, limit: int = MANY, **filters: Any) -> int:
@@ -142,6 +149,8 @@ class DeadLetterDesk:
         if letter.kind == "effect":
             entry = _read(_effect_decoder.decode, letter)
             return self._dead_letters.revive(letter.id, replace(entry, history=history))
+        if letter.kind == "projection":
+            return self._retried(letter)
         if letter.kind not in ("command", "timer") or not letter.command_id:
             message = f"dead letter {letter.id} holds no command that could be sent again: {letter.error}"
             raise UsageError(message)
@@ -149,6 +158,17 @@ class DeadLetterDesk:
         body = encode_envelope(replace(envelope, history=history, first=first))
         self._means.publisher.publish(letter.partition, body).result()
         return self._dead_letters.remove(letter.id)
+
+    def _retried(self, letter: DeadLetter) -> bool:
+        """Have an event tried again; its letter goes when it was applied, and at once if nothing is parked there."""
+        reader, parking = Reader.of(letter), self._means.parking
+        if reader is None or parking is None:
+            message = f"dead letter {letter.id} can be retried with `holdfast projections retry`"
+            raise UsageError(message)
+        (ordered,) = parking.order(reader, [Ref(letter.partition, letter.workflow, letter.key)], "retry")
+        if not ordered:
+            self._dead_letters.remove(letter.id)
+        return ordered
 
     def _edited(self, app: App, letter: DeadLetter, content: dict[str, Any]) -> DeadLetter:
         if letter.kind == "ingress":

@@ -211,7 +211,12 @@ def _command_lane(process: Process, number: int, alone: threading.Lock) -> Comma
 def _projection_lane(process: Process, definition: ProjectionDefinition) -> ProjectionLane:
     ports = open_ports(process.settings)
     lane_ports = ProjectionPorts(
-        ports.feed, ports.parking, open_read_model(process.settings, definition), ports.journal, ports.close
+        ports.feed,
+        ports.parking,
+        ports.dead_letters,
+        open_read_model(process.settings, definition),
+        ports.journal,
+        ports.close,
     )
     return ProjectionLane(
         definition,

@@ -13,7 +13,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,10 +34,11 @@ from holdfast.runtime.feed import (
     ReadModel,
     Stale,
     Step,
+    letter_id,
     place_of,
 )
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.ports import Journal
+from holdfast.runtime.ports import DeadLetters, Journal
 from holdfast.runtime.projection_definition import ProjectionDefinition
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class ProjectionPorts:
 
     feed: Feed
     parking: Parking
+    dead_letters: DeadLetters
     model: ReadModel
     journal: Journal
     close: Callable[[], None]
@@ -214,10 +216,13 @@ class ProjectionLane:
         applied = track.applier.apply(batch.works, positions)
         failed = {one.ref: one for one in applied.parked}
         if failed:
+            self._write_letters(track.reader, [one for one in applied.parked if one.given_up])
             ports.parking.park(track.reader, applied.parked)
         freed = [work.ref for work in batch.works if work.parked is not None and work.ref not in failed]
         if freed:
             ports.parking.unpark(track.reader, freed)
+            for ref in freed:
+                ports.dead_letters.remove(letter_id(track.reader, ref))
         kept = ports.feed.acknowledge(track.reader, batch.steps, self._owner) if batch.steps else []
         self.events += applied.events
         for one in applied.parked:
@@ -234,6 +239,16 @@ class ProjectionLane:
             )
         self._note(batch, failed, freed, kept)
         batch.done = True
+
+    def _write_letters(self, reader: Reader, given_up: Sequence[ParkedKey]) -> None:
+        """Put what waits for a person into the index of all that was given up on."""
+        if given_up:
+            found = self._ports.feed.records([(one.ref, one.seq - 1) for one in given_up], 1)
+            letters = [
+                one.letter(reader, records[0][1] if records else b"")
+                for one, records in zip(given_up, found, strict=True)
+            ]
+            self._ports.dead_letters.add(letters)
 
     def _note(
         self, batch: ProjectionBatch, failed: Mapping[Ref, ParkedKey], freed: list[Ref], kept: list[bool]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.errors import Unavailable, UsageError
 from holdfast.runtime.keys import Ref
 
@@ -44,6 +46,14 @@ class Reader(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.projection}@{self.generation}"
+
+    @classmethod
+    def of(cls, letter: DeadLetter) -> Reader | None:
+        """Return whose dead letter this is, or None if it is no projection's."""
+        projection, _, generation = letter.id.partition(".")[2].rpartition(".")[0].partition("@")
+        return (
+            cls(projection, int(generation)) if letter.kind == "projection" and generation.isdigit() else None
+        )
 
 
 class FeedEntry(NamedTuple):
@@ -122,6 +132,28 @@ class ParkedKey(msgspec.Struct, frozen=True, kw_only=True):
     def given_up(self) -> bool:
         """Whether it waits for a person."""
         return self.due_ms == 0
+
+    def letter(self, reader: Reader, body: bytes) -> DeadLetter:
+        """Return the dead letter of a key that waits for a person; always under the same id."""
+        return DeadLetter(
+            id=letter_id(reader, self.ref),
+            kind="projection",
+            partition=self.partition,
+            body=body,
+            error=self.error,
+            traceback=self.traceback,
+            attempts=self.attempts,
+            at_ms=self.at_ms,
+            workflow=self.workflow,
+            key=self.key,
+            message_type=self.event,
+        )
+
+
+def letter_id(reader: Reader, ref: Ref) -> str:
+    """Return the id of the dead letter of a key: `<partition>.<projection>@<generation>.<digest>`."""
+    digest = blake2b(f"{ref.workflow}/{ref.key}".encode(), digest_size=9).hexdigest()
+    return f"{ref.partition}.{reader}.{digest}"
 
 
 class Feed(Protocol):

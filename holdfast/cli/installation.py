@@ -84,7 +84,7 @@ def desk(app: App | None = None) -> Iterator[DeadLetterDesk]:
     with join() as settings, opened(settings) as ports:
         publisher = wiring.open_transport(settings).publisher()
         try:
-            means = Means(publisher, settings.partitions, app, settings.payload_bytes_max)
+            means = Means(publisher, settings.partitions, app, ports.parking, settings.payload_bytes_max)
             yield DeadLetterDesk(ports.dead_letters, means)
         finally:
             publisher.close()

@@ -188,10 +188,22 @@ def test_a_poison_event_parks_its_key_alone(library: Library) -> None:
     )
     assert "LookupError: cannot swallow 0" == parked.error
     assert ["ledger/bad/1.0", "ledger/bad/2.0"] == library.reading.books()["bad"]
+    letters = library.client.dead_letters
+    (letter,) = letters.list(kind="projection")
+    assert ("bad", "Posted", parked.error, 3) == (
+        letter.key,
+        letter.message_type,
+        letter.error,
+        letter.attempts,
+    )
+    assert b"poison" in letter.body
 
+    assert letters.retry(letter.id)
+    eventually(lambda: all(one.at_ms > letter.at_ms for one in letters.list(kind="projection")), PATIENCE_S)
     poison.unlink()
     assert 1 == desk.retry("books", "ledger", "bad")
     eventually(lambda: not desk.parked("books"), PATIENCE_S)
+    eventually(lambda: not letters.retry(letter.id))
     library.check(["bad"], 6)
 
 

@@ -11,6 +11,7 @@ Workers also note in `refused.<process id>` when the journal refuses a commit of
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from holdfast.runtime.ports import Commit, CommitResult, Committed
 
 ENV_FOLDER = "STRIKE_FOLDER"
 SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
+#: Far longer than it takes until all threads of a process are stopped.
+STOPPING_S = 0.1
 
 
 def order(folder: Path, point: faults.Point, number: signal.Signals) -> Path:
@@ -41,6 +44,8 @@ def striker(folder: Path, point: faults.Point) -> Callable[[], None]:
             with contextlib.suppress(FileNotFoundError):
                 path.rename(f"{path}{mine}")
                 os.kill(os.getpid(), number)
+                # Another thread may be the one that is told first: this one would go on for as long as that takes.
+                time.sleep(STOPPING_S)
 
     return strike
 

@@ -11,7 +11,7 @@ from holdfast.runtime.actor import Actor, start
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import from_ms, monotonic, to_ms
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import DataDeleted, ReplyTimeout, UsageError
+from holdfast.runtime.errors import DataDeleted, HistoryError, ReplyTimeout, UsageError
 from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.ports import Journal
 from holdfast.runtime.record import Record
@@ -83,10 +83,13 @@ class Reader:
             return fold_with_fallback(self._journal(), definition, self._journal().read([ref])[0])
         actor = start(definition, ref, None)
         for record_seq, entry in self._entries(definition, ref, 0):
-            if isinstance(at, datetime):
-                if entry.at_ms > _moment(at):
-                    break
-            elif record_seq > at:
+            later = entry.at_ms > _moment(at) if isinstance(at, datetime) else record_seq > at
+            if later and actor.seq == 0 and record_seq > 1:
+                message = (
+                    f"records 1 to {record_seq - 1} of {ref} were deleted: what it was then cannot be told"
+                )
+                raise HistoryError(message)
+            if later:
                 break
             actor.absorb(record_seq, entry)
         return actor

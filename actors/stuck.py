@@ -237,7 +237,7 @@ class _Sheet:
         self._items[ref.workflow, ref.key] = item
         self._partitions[ref.workflow, ref.key] = ref.partition
         if run_state is RunState.PAUSED:
-            item.add(Wait(RESUME, "somebody to resume it", updated_ms))
+            item.add(Wait(RESUME, "to be resumed", updated_ms))
 
     def wait(self, workflow: str, key: str, wait: Wait) -> None:
         """Take something that an instance waits for, if that is old enough or the instance is idle."""

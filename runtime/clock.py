@@ -6,6 +6,8 @@ from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+#: The end of the year 9999, in milliseconds since 1970: a timer may be set for later, but no date is.
+LAST_MS = 253_402_300_799_000
 
 
 class Clock(Protocol):
@@ -51,8 +53,8 @@ def to_ms(moment: datetime) -> int:
 
 
 def from_ms(ms: int) -> datetime:
-    """Return the time of so many milliseconds since 1970, in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    """Return the time of so many milliseconds since 1970, in UTC; the last that there is for any that is later."""
+    return datetime.fromtimestamp(ms / 1000, UTC) if ms < LAST_MS else datetime.max.replace(tzinfo=UTC)
 
 
 def to_ms_up(moment: datetime) -> int:

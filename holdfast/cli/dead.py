@@ -59,7 +59,7 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--workflow", metavar="TYPE", help="Only of this workflow type."),
             click.option("--key", help="Only of this instance."),
             click.option(
-                "--kind", help=f"Only of this kind: {', '.join(KINDS)} (foreign messages are ingress)."
+                "--kind", type=click.Choice(KINDS), help="Only of this kind (foreign messages are ingress)."
             ),
             click.option("--type", "message_type", metavar="NAME", help="Only of this message type."),
             click.option(

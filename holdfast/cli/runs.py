@@ -54,6 +54,9 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Seconds to wait for the outcome.",
                 metavar="S",
             ),
+            click.option(
+                "--id", help="The id of an earlier try, to ask again what became of it; else a new one."
+            ),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON document."),
         )
     ):
@@ -67,6 +70,8 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--until", "resume_at", type=moment, metavar="TIME", help="Resume it at a time.")
 def pause(app_path: str, type_: str, key: str, as_json: bool, **options: Any) -> int:
     """Pause the instance KEY of the workflow TYPE: later commands are kept for it, in order, until it is resumed."""
+    if options["resume_after"] is not None and options["resume_at"] is not None:
+        raise click.UsageError("give --for or --until, not both")
     return _do(app_path, type_, as_json, lambda client, workflow: client.pause(workflow, key, **options))
 
 

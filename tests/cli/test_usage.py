@@ -116,6 +116,11 @@ def test_nothing_at_all_is_answered_with_help() -> None:
         (["state"], "Missing argument 'APP' (see holdfast state --help)"),
         (["state", APP, "parcel"], "Missing argument 'KEY' (see holdfast state --help)"),
         (["list", APP, "--all"], "--all' (see holdfast list --help)"),
+        (["dead", "list", "--kind", "bogus"], "'bogus' is not one of 'command', 'ingress', 'effect'"),
+        (
+            ["pause", APP, "parcel", "p-1", "--for", "2h", "--until", "2030-01-01T00:00Z"],
+            "give --for or --until, not both",
+        ),
         (["dead", "bury"], "No such command 'bury' (see holdfast dead --help)"),
         (["dead", "retry"], "name dead letters, or say --all (see holdfast dead retry --help)"),
         (["worker", APP, "--pool", "cooking"], "there is no pool 'cooking'; there are: command"),

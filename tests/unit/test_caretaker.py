@@ -15,7 +15,7 @@ from holdfast.brokers.folder_archive import FolderArchive
 from holdfast.brokers.memory import MemoryDirectory, MemoryTransport
 from holdfast.runtime.app import App
 from holdfast.runtime.control import Cancel
-from holdfast.runtime.errors import WorkflowError
+from holdfast.runtime.errors import HistoryError, WorkflowError
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.retention import Archived, Retention
 from tests import controls
@@ -192,3 +192,5 @@ def test_long_logs_are_trimmed_behind_their_snapshots(monkeypatch: pytest.Monkey
     assert list(range(16, 26)) == [record.seq for record in office.reader.history("trouble", "t-1", 0, None)]
     desk.run(sent(Do("t-1"), "c-3"))
     assert trouble.Mood(25) == desk.state(ref())
+    with pytest.raises(HistoryError, match="records 1 to 15 of trouble/t-1 were deleted"):
+        office.reader.state("trouble", "t-1", 3)

@@ -70,6 +70,13 @@ def test_milliseconds_come_back(ms: int) -> None:
     assert ms == to_ms(from_ms(ms))
 
 
+def test_no_time_is_too_late_to_be_shown() -> None:
+    """
+    A timer may be set for later than there are dates: it is shown as the last of them.
+    """
+    assert [datetime.max.replace(tzinfo=UTC)] * 2 == [from_ms(260_000_000_000_000), from_ms(10**18)]
+
+
 @given(MOMENTS)
 def test_milliseconds_are_rounded_down_and_up(moment: datetime) -> None:
     """

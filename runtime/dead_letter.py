@@ -72,11 +72,16 @@ def lengthened(letter: DeadLetter, now: datetime, what: str) -> tuple[str, ...]:
 
 def traceback_of(error: BaseException) -> str:
     """Return the traceback of an error as text, its end if it is long."""
-    text = "".join(traceback.format_exception(error))
+    text = _storable("".join(traceback.format_exception(error)))
     return text if len(text) <= TRACEBACK_CHARS_MAX else "...\n" + text[-TRACEBACK_CHARS_MAX:]
 
 
 def sentence_of(error: BaseException) -> str:
     """Return an error's type and message on one line."""
-    text = " ".join(str(error).split())
+    text = _storable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _storable(text: str) -> str:
+    """Return text in which lone surrogates, as in the names of undecodable files, are written out: UTF-8 has none."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -11,6 +11,7 @@ from holdfast.actors.dead_letters import DeadLetterDesk, Means
 from holdfast.brokers.memory import MemoryDeadLetters, MemoryJournal, MemoryServer, MemoryTransport
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.codec import decode_envelope, encode, encode_envelope
+from holdfast.runtime.dead_letter import sentence_of, traceback_of
 from holdfast.runtime.errors import UsageError
 from holdfast.runtime.message import Envelope
 from tests import controls
@@ -195,3 +196,13 @@ def test_histories_are_bounded() -> None:
 
     assert 50 == len(office.sent()[0].history)
     assert "1" == office.sent()[0].history[0]
+
+
+def test_any_error_can_be_kept() -> None:
+    """
+    Text that UTF-8 has no form for, as the name of an undecodable file, is written out.
+    """
+    error = RuntimeError("no file caf\udce9")
+
+    assert "RuntimeError: no file caf\\udce9" == sentence_of(error)
+    assert "caf\\udce9" in traceback_of(error)

@@ -11,8 +11,10 @@ import pytest
 import redis
 
 from holdfast import Accepted, Client, ReplyTimeout, UsageError, connect
+from holdfast.actors import wiring
 from holdfast.brokers.keys import Keys
 from holdfast.runtime.faults import Point
+from holdfast.runtime.feed import Reader
 from holdfast.runtime.keys import Ref, partition_of
 from tests.crash.strike import ENV_FOLDER, order
 from tests.flow import books
@@ -76,6 +78,18 @@ class Library:
         self.reading.redis.close()
 
 
+def await_readers(library: Library) -> None:
+    """
+    Wait until the feed of every partition is read.
+    """
+    ports = wiring.open_ports(library.home.settings)
+    try:
+        everywhere = library.home.settings.partitions
+        eventually(lambda: len(ports.feed.behind(Reader("books", 1))) == everywhere, PATIENCE_S)
+    finally:
+        ports.close()
+
+
 def keys_of(prefix: str, count: int = 8) -> list[str]:
     return [f"{prefix}-{number}" for number in range(count)]
 
@@ -111,6 +125,8 @@ def library(
             home.crew(2, APP, preload="tests.crash.strike"),
         ):
             library = Library(home, connect(books.app, home.settings), folder)
+            # Outcomes have positions from the moment on that somebody reads the feed.
+            await_readers(library)
             yield library
             library.close()
 

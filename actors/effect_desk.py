@@ -275,13 +275,17 @@ class Desk:
     def _put_off(self) -> None:
         delays = [self._delays.popleft() for _ in range(min(len(self._delays), FINISH_MAX))]
         try:
-            self._ports.effects.put_off([delay for _, delay in delays], self._owner)
+            moved = self._ports.effects.put_off([delay for _, delay in delays], self._owner)
         except BaseException:
             self._delays.extendleft(reversed(delays))
             raise
-        for job, _ in delays:
-            self._hand.drop(job)
-        self.counts["put_off"] += len(delays)
+        for (job, delay), done in zip(delays, moved, strict=True):
+            if done or job.state is State.HELD:
+                self._hand.drop(job)
+            else:
+                # A dead process still holds it, until we begin it: nobody but us would ever come back to it.
+                self._hand.later(job, delay.delay_ms / 1000)
+        self.counts["put_off"] += sum(moved)
 
     def _resend(self, now: float) -> None:
         log.warning("results were not confirmed; sending them again", extra={"effects": len(self._unsent)})
@@ -381,8 +385,8 @@ class Desk:
         """Say that time is up where it is, and keep the places of what runs."""
         jobs = self._hand.jobs()
         for job in jobs:
-            interrupt = job.interrupt
-            if job.deadline < now and interrupt is not None and job.end():
+            claim, interrupt = job.claim, job.interrupt
+            if job.deadline < now and interrupt is not None and job.end(claim):
                 interrupt()
                 assert job.handler is not None  # noqa: S101 - it runs
                 message = f"{job.handler.name} took longer than its {job.handler.timeout_s:g} s"

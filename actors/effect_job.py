@@ -130,8 +130,8 @@ class Job:
             raise UnknownType(message)
         self.is_async = self.handler.is_async
 
-    def start(self) -> EffectContext:
-        """Begin an attempt, and return its context."""
+    def start(self) -> tuple[EffectContext, list[None]]:
+        """Begin an attempt; return its context, and what `end` takes from it."""
         entry, handler = self.entry, self.handler
         assert entry is not None  # noqa: S101 - only what was read is run
         assert handler is not None  # noqa: S101 - as above
@@ -148,12 +148,15 @@ class Job:
             if handler.timeout_s is not None:
                 self.deadline = monotonic() + handler.timeout_s
 
-        return context_of(entry, self.attempt, deadline, beat)
+        return context_of(entry, self.attempt, deadline, beat), claim
 
-    def end(self) -> bool:
-        """Take the right to say how the attempt has ended; False when somebody else had it first."""
+    def end(self, claim: list[None]) -> bool:
+        """Take the right to say how an attempt has ended; False when somebody else had it first.
+
+        Each attempt has a claim of its own: one that ends long after its time was up says nothing about the next.
+        """
         try:
-            self.claim.pop()
+            claim.pop()
         except IndexError:
             return False
         self.deadline = math.inf

@@ -98,12 +98,12 @@ class Threads:
         handler, thread = job.handler, threading.get_ident()
         assert handler is not None  # noqa: S101 - only what was read is run
         job.interrupt = lambda: self._give_up(thread)
-        context = job.start()
+        context, claim = job.start()
         try:
             result = contextvars.copy_context().run(handler.call, job.effect, context)
         except BaseException as caught:  # noqa: BLE001 - whatever a handler raises is its own failure
             error = caught
-        if not job.end():
+        if not job.end(claim):
             return False
         with self._lock:
             self._busy -= 1
@@ -165,12 +165,12 @@ class Loop:
         assert handler is not None  # noqa: S101 - only what was read is run
         assert task is not None  # noqa: S101 - this runs in one
         job.interrupt = lambda: _call(loop, task.cancel)
-        context = job.start()
+        context, claim = job.start()
         try:
             result = await handler.call(job.effect, context)
         except BaseException as caught:  # noqa: BLE001 - whatever a handler raises is its own failure
             error = caught
-        if job.end():
+        if job.end(claim):
             self._ended(job, result, error)
 
     def close(self) -> None:

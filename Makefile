@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types check format clean
+.PHONY: help setup demo test chaos fuzz bench lint types check format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,21 @@ demo: setup ## Watch orders survive a killed worker (under a minute, no server n
 test: setup ## Run all tests on private Redis and RabbitMQ servers
 	@scripts/ensure-servers
 	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(ARGS)
+
+chaos: setup ## Break servers, workers and lines at random and check every promise (MINUTES=5, SEED= to repeat)
+	@scripts/ensure-servers
+	@$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: setup ## Put bad input to everything that reads, SECONDS=30 for each of TARGETS= (all)
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30) $(TARGETS)
+
+bench: setup $(VENV)/.bench ## Measure everything and write benchmarks/RESULTS.md (RUNS=3, ONLY= some, WITH= rivals)
+	@scripts/ensure-servers
+	@$(BIN)/python -m benchmarks --runs $(or $(RUNS),3) --only '$(ONLY)' --with '$(WITH)' $(ARGS)
+
+$(VENV)/.bench: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,dev,bench]'
+	@touch $@
 
 lint: setup ## Check style and formatting
 	@$(BIN)/ruff check .

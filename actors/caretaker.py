@@ -11,12 +11,14 @@ import threading
 from collections.abc import Callable
 
 from holdfast.actors.reader import Reader
+from holdfast.runtime import faults
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import Clock, to_ms
 from holdfast.runtime.codec import encode, encode_envelope
 from holdfast.runtime.control import DeleteData
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.faults import Point
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import partition_of
 from holdfast.runtime.message import Envelope
@@ -111,6 +113,7 @@ class Caretaker:
                 records = tuple(self._reader.history(definition.type, listed.key, 0, None))
                 state = self._reader.state(definition.type, listed.key, None)
                 archive(Archived(definition.type, listed.key, listed.run_state, state, records))
+                faults.reach(Point.ARCHIVED)
             except Exception as error:  # noqa: BLE001 - user code; the instance stays until its archive takes it
                 facts = {"workflow": definition.type, "key": listed.key, "error": str(error)}
                 log.warning("instance could not be archived, so it is kept", extra=facts)
@@ -125,4 +128,5 @@ class Caretaker:
         )
         partition = partition_of(definition.type, listed.key, self._partitions)
         self._publisher.publish(partition, encode_envelope(envelope)).result()
+        faults.reach(Point.DELETION_SENT)
         return True

@@ -5,31 +5,41 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import dramatiq
+from msgspec.structs import replace
+from opentelemetry.trace import TracerProvider
 
 from holdfast.actors import wiring
+from holdfast.actors.chronicler import Chronicler, Excerpt
 from holdfast.actors.dead_letters import DeadLetterDesk, Means
 from holdfast.actors.pools import worker_broker
 from holdfast.actors.projection_desk import ProjectionDesk
 from holdfast.actors.reader import Reader
 from holdfast.actors.replies import Replies
 from holdfast.actors.schedules import ScheduleDesk
+from holdfast.actors.tracing.client import ClientSpans
+from holdfast.actors.tracing.context import current
+from holdfast.actors.tracing.tracing import Tracing, tracing_of
 from holdfast.runtime.app import App
+from holdfast.runtime.checks import said
 from holdfast.runtime.clock import SystemClock, span_ms_up, to_ms, to_ms_up
-from holdfast.runtime.codec import check_size, encode, encode_envelope
+from holdfast.runtime.codec import encode_envelope, encode_message
 from holdfast.runtime.config import MEMORY_URL, Settings
 from holdfast.runtime.control import Cancel, DeleteData, Pause, Resume
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import ReplyTimeout, UsageError
+from holdfast.runtime.errors import HoldfastError, ReplyTimeout, UsageError
 from holdfast.runtime.ids import ID_BYTES_MAX, new_id
 from holdfast.runtime.instance import RunState
+from holdfast.runtime.instance_trace import RECORDS_DEFAULT, InstanceTrace
 from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.message import Command, Envelope, describe
 from holdfast.runtime.observation import Observation
@@ -43,6 +53,10 @@ from holdfast.runtime.workflow import Workflow
 
 S = TypeVar("S")
 E = TypeVar("E")
+
+
+#: Commands of one `send_many` that are on their way without a confirm.
+UNCONFIRMED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +77,24 @@ class Client:
     In a process that was forked it connects anew when it is first used; what was on its way stays with the parent.
 
     Raises:
+        UsageError: What it is given is no app, or no settings.
         SetupError: A server refuses us, cannot give the configured durability, or was set up otherwise.
         Unavailable: A server cannot be reached.
     """
 
-    def __init__(self, app: App, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        settings: Settings | None = None,
+        *,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
+        check_connection(app, settings)
         self.app = app
         self.settings, self._embedded = wiring.ground(settings or Settings.from_environment())
         self._clock = SystemClock()
+        self._provider = tracer_provider
+        self._spans: ClientSpans | None = None
         self._local = threading.local()
         self._opened: list[wiring.Ports] = []
         self._lock = threading.Lock()
@@ -85,7 +109,8 @@ class Client:
             self.close()
             raise
         if self.settings.redis_url == MEMORY_URL:
-            self._worker = _worker_in_this_process(app, self.settings)
+            tracing = tracing_of(self.settings, tracer_provider)
+            self._worker = _worker_in_this_process(app, self.settings, tracing)
         _clients.add(self)
 
     # -- commands
@@ -111,10 +136,17 @@ class Client:
         Raises:
             UsageError, PublishFailed: As for `send`. Commands before and after the one that failed may have been sent.
         """
-        submitted = [self.submit(command) for command in commands]
-        for _, future in submitted:
+        ids: list[str] = []
+        unconfirmed: deque[Future[None]] = deque()
+        for command in commands:
+            command_id, future = self.submit(command)
+            ids.append(command_id)
+            unconfirmed.append(future)
+            while unconfirmed and (unconfirmed[0].done() or len(unconfirmed) > UNCONFIRMED_MAX):
+                unconfirmed.popleft().result()
+        for future in unconfirmed:
             future.result()
-        return [command_id for command_id, _ in submitted]
+        return ids
 
     def submit(self, command: Command, *, id: str | None = None) -> tuple[str, Future[None]]:  # noqa: A002 - the field's name
         """Send a command without waiting: return its id, and a future that ends with the confirm.
@@ -123,7 +155,18 @@ class Client:
             UsageError, PublishFailed: As for `send`.
         """
         ref, envelope = self._envelope(command, id)
-        return envelope.id, self._line().publisher.publish(ref.partition, encode_envelope(envelope))
+        publisher = self._line().publisher
+
+        def publish(one: Envelope) -> Future[None]:
+            return publisher.publish(ref.partition, encode_envelope(one))
+
+        spans = self.spans
+        return envelope.id, publish(envelope) if spans is None else spans.publish(ref, envelope, publish)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many commands wait in this process to be sent that `submit` would wait (`send_wait_s`)."""
+        return self._line().publisher.crowded
 
     def execute(self, command: Command, *, id: str | None = None, timeout: float = 5.0) -> Outcome:  # noqa: A002 - the field's name
         """Send a command and return what became of it.
@@ -137,17 +180,39 @@ class Client:
             ReplyTimeout: There was no answer in time. The command may still be decided; executing it again with the
                 same id returns its first outcome.
         """
-        command_id, future = self.submit_for_outcome(command, id=id, timeout=timeout)
-        try:
-            return future.result(timeout)
-        except TimeoutError:
-            message = (
-                f"no answer to {describe(command)} within {timeout:g} s; is a worker running? It may still be decided: "
-                f"execute it again with id={command_id!r} for its outcome"
-            )
-            raise ReplyTimeout(message) from None
-        finally:
-            self.forget_reply(future)
+        ref, envelope = self._envelope(command, id)
+        again = f"It may still be decided: execute it again with id={envelope.id!r} for its outcome"
+        return self._executed(ref, envelope, command, again, timeout)
+
+    def _executed(
+        self, ref: Ref, envelope: Envelope, command: Command, again: str, timeout: float
+    ) -> Outcome:
+        """Send a command and wait for what becomes of it."""
+        with self.executing(command, ref) as told:
+            future = self._for_outcome(ref, envelope, timeout)
+            try:
+                outcome = future.result(timeout)
+            except TimeoutError:
+                message = (
+                    f"no answer to {describe(command)} within {timeout:g} s; is a worker running? {again}"
+                )
+                raise ReplyTimeout(message) from None
+            finally:
+                self.forget_reply(future)
+            told(outcome)
+            return outcome
+
+    def executing(
+        self, command: Command, ref: Ref | None = None
+    ) -> AbstractContextManager[Callable[[Outcome], None]]:
+        """Trace what is executed until it is answered, where anything is traced; what is yielded is told the outcome."""
+        spans = self.spans
+        if spans is None:
+            return nullcontext(_untold)
+        if ref is None:
+            definition = self.app.definition_for(command)
+            ref = Ref(0, definition.type, definition.key_of(command))
+        return spans.executing(ref.workflow, ref.key, describe(command))
 
     def submit_for_outcome(
         self,
@@ -167,25 +232,25 @@ class Client:
     def _for_outcome(self, ref: Ref, envelope: Envelope, timeout: float) -> Future[Outcome]:
         line = self._line()
         address, future = line.replies.expect(envelope.id, ref.workflow, timeout)
-        body = encode_envelope(
-            Envelope(
-                envelope.id,
-                ref.workflow,
-                ref.key,
-                envelope.payload,
-                envelope.sent_ms,
-                address,
-                trace=envelope.trace,
-            )
-        )
-        line.replies.sent(future, ref.partition, body)
+        envelope = replace(envelope, reply_to=address)
+
+        def publish(one: Envelope) -> Future[None]:
+            body = encode_envelope(one)
+            line.replies.sent(future, ref.partition, body)
+            return line.publisher.publish(ref.partition, body)
 
         def confirmed(sent: Future[None]) -> None:
             error = sent.exception()
             if error is not None:
                 line.replies.fail(future, error)
 
-        line.publisher.publish(ref.partition, body).add_done_callback(confirmed)
+        try:
+            spans = self.spans
+            sending = publish(envelope) if spans is None else spans.publish(ref, envelope, publish)
+            sending.add_done_callback(confirmed)
+        except HoldfastError:
+            line.replies.forget(future)
+            raise
         return future
 
     # -- runs
@@ -255,8 +320,9 @@ class Client:
     ) -> Outcome:
         """Delete what a finished instance has recorded, for good; only that there was one stays.
 
-        Its records, snapshot, outbox, timers, kept commands and dead letters go. What `Workflow.scrub` returns stays as
-        its state. As `pause` otherwise.
+        Its records, snapshot, outbox, timers, kept commands, observations and dead letters go. What `Workflow.scrub`
+        returns stays as its state. Where that was done before, nothing is recorded, and the answer is
+        AlreadyCompleted("data-deleted"). As `pause` otherwise.
         """
         return self._move(workflow, key, DeleteData(reason), id, timeout)
 
@@ -266,17 +332,8 @@ class Client:
         definition = self.app.definition_of(workflow)
         checked = check_key(key, f"this {definition.name}")
         ref, envelope = self._enveloped(definition, checked, command, id_)
-        future = self._for_outcome(ref, envelope, timeout)
-        try:
-            return future.result(timeout)
-        except TimeoutError:
-            message = (
-                f"no answer to {describe(command)} within {timeout:g} s; is a worker running? It may still be done: "
-                f"ask again with id={envelope.id!r}"
-            )
-            raise ReplyTimeout(message) from None
-        finally:
-            self.forget_reply(future)
+        again = f"It may still be done: ask again with id={envelope.id!r}"
+        return self._executed(ref, envelope, command, again, timeout)
 
     def _envelope(self, command: Command, command_id: str | None) -> tuple[Ref, Envelope]:
         definition = self.app.definition_for(command)
@@ -285,9 +342,8 @@ class Client:
     def _enveloped(
         self, definition: Definition, key: str, command: Command, command_id: str | None
     ) -> tuple[Ref, Envelope]:
-        payload = check_size(
-            encode(command), f"{describe(command)} for {key!r}", self.settings.payload_bytes_max
-        )
+        what = f"{describe(command)} for {key!r}"
+        payload = encode_message(command, what, self.settings.payload_bytes_max)
         if command_id is None:
             command_id = new_id()
         elif not command_id or len(command_id.encode()) > ID_BYTES_MAX:
@@ -295,7 +351,7 @@ class Client:
             raise UsageError(message)
         ref = Ref(partition_of(definition.type, key, self.settings.partitions), definition.type, key)
         sent_ms = to_ms(self._clock.now())
-        return ref, Envelope(command_id, ref.workflow, key, payload, sent_ms, trace=wiring.current_trace())
+        return ref, Envelope(command_id, ref.workflow, key, payload, sent_ms, trace=current())
 
     def forget_reply(self, future: Future[Outcome]) -> None:
         """Stop waiting for an outcome."""
@@ -388,6 +444,37 @@ class Client:
         return self._ports().directory.instances(
             definition.type, run_state=state, since=since, until=until, limit=limit, cursor=cursor
         )
+
+    def trace(
+        self,
+        workflow: type[Workflow[Any, Any, Any, Any]] | str,
+        key: str | int,
+        *,
+        after: int = 0,
+        limit: int = RECORDS_DEFAULT,
+        newest: bool = False,
+        depth: int | None = None,
+        follow_children: bool = False,
+    ) -> InstanceTrace | None:
+        """Return an instance's life as a tree: what led to what, and what it waits for; None if it does not exist.
+
+        It is told from the log and from what still waits, whether or not OpenTelemetry has seen any of it.
+
+        Args:
+            workflow, key: Which instance.
+            after: Leave out so many records at the beginning, or with `newest` at the end.
+            limit: At most so many records, 10,000 at the most; `notes` says what is not shown.
+            newest: The last records rather than the first.
+            depth: How many levels of the tree; None for all.
+            follow_children: Look for instances that it sent commands to, among those that changed since it began.
+
+        Raises:
+            UsageError, HistoryError: As for `state`.
+            DataDeleted: The instance's data was deleted.
+        """
+        chronicler = Chronicler(self.app, self.reader, self._ports, self._clock)
+        page = Excerpt(after, limit, newest)
+        return chronicler.trace(workflow, key, page, depth=depth, follow_children=follow_children)
 
     def find(self, workflow: type[Workflow[Any, Any, Any, Any]] | str, *, unique: str) -> str | None:
         """Return the key of the unfinished instance that holds a unique key, or None if none does.
@@ -495,6 +582,14 @@ class Client:
 
     # -- life
 
+    @property
+    def spans(self) -> ClientSpans | None:
+        """What traces this client; None while nobody wants that."""
+        if self._spans is None:
+            tracing = tracing_of(self.settings, self._provider)
+            self._spans = ClientSpans(tracing) if tracing is not None else None
+        return self._spans
+
     def _line(self) -> _Lines:
         """Return this process's own lines."""
         lines = self._lines
@@ -545,22 +640,42 @@ class Client:
         self.close()
 
 
-def connect(app: App, settings: Settings | None = None) -> Client:
+def connect(
+    app: App, settings: Settings | None = None, *, tracer_provider: TracerProvider | None = None
+) -> Client:
     """Return a client, to be closed or used in a `with`.
 
     Args:
         app: The app.
         settings: None to read HOLDFAST_* from the environment.
+        tracer_provider: What spans are made with; None for OpenTelemetry's global one, if there is one.
 
     Raises:
-        SettingsError, SetupError, Unavailable: As for `Client`.
+        UsageError, SettingsError, SetupError, Unavailable: As for `Client`.
     """
-    return Client(app, settings)
+    return Client(app, settings, tracer_provider=tracer_provider)
 
 
-def _worker_in_this_process(app: App, settings: Settings) -> dramatiq.Worker:
+def check_connection(app: Any, settings: Any) -> None:
+    """Check what a client is made of, before anything is connected.
+
+    Raises:
+        UsageError: It is no app, or there are no settings in what should be some.
+    """
+    if not isinstance(app, App):
+        message = f"a client needs the app itself, as in connect(app), not {said(app)}"
+        raise UsageError(message)
+    if not isinstance(settings, Settings | None):
+        message = (
+            f"the settings of a client are {said(settings)}; write connect(app, Settings(redis_url=...)), "
+            "or leave them out to read HOLDFAST_* from the environment"
+        )
+        raise UsageError(message)
+
+
+def _worker_in_this_process(app: App, settings: Settings, tracing: Tracing | None) -> dramatiq.Worker:
     """Start a worker on the ports in memory, which no other process can reach."""
-    broker = worker_broker(app, settings, lanes=1)
+    broker = worker_broker(app, settings, lanes=1, tracing=tracing)
     worker = dramatiq.Worker(broker, worker_threads=broker.threads, worker_timeout=100)
     worker.start()
     return worker
@@ -583,6 +698,10 @@ def pause_command(reason: str, resume_at: datetime | None, resume_after: timedel
         raise UsageError(message)
     at_ms = to_ms_up(resume_at) if resume_at is not None else 0
     return Pause(reason, at_ms, span_ms_up(resume_after) if resume_after is not None else 0)
+
+
+def _untold(_outcome: Outcome) -> None:
+    """Do nothing: nobody traces it."""
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -16,18 +16,24 @@ from dataclasses import dataclass, field
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_when_event_set, wait_exponential
 from tenacity.nap import sleep_using_event
 
+from holdfast.actors.pace import MACHINE, Pace
 from holdfast.runtime import faults
+from holdfast.runtime.clock import monotonic
 from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.faults import Point
+from holdfast.runtime.head_start import HeadStart
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import Answers, Consumer, DeadLetters, Delivery, Journal, Observations, Remains
-from holdfast.runtime.turn import Turn, TurnResult
+from holdfast.runtime.turn import Turn
+from holdfast.runtime.turn_result import TurnResult
 
 log = logging.getLogger(__name__)
 
 #: How long put-off commands wait for another try when nothing new comes in.
 DEFERRED_STEP_S = 0.5
+#: How often a lane without work looks whether another server answers than before.
+LOOK_STEP_S = 2.0
 #: Waits while a server is away.
 RETRY_MIN_S = 0.05
 RETRY_MAX_S = 2.0
@@ -64,13 +70,15 @@ class CommandPorts:
     remains: Remains
     observations: Observations
     close: Callable[[], None]
+    #: What begins effects with their commits.
+    head_start: HeadStart | None = None
 
 
 @dataclass(slots=True)
 class _Shared:
     """What the lane's threads share."""
 
-    stopping: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -78,7 +86,15 @@ class CommandLane:
     """One lane of the command pool."""
 
     def __init__(
-        self, name: str, owner: str, consumer: Consumer, turn: Turn, ports: CommandPorts, *, batch_max: int
+        self,
+        name: str,
+        owner: str,
+        consumer: Consumer,
+        turn: Turn,
+        ports: CommandPorts,
+        *,
+        batch_max: int,
+        pace: Pace = MACHINE,
     ) -> None:
         self.name = name
         self.counts = Counts()
@@ -91,7 +107,8 @@ class CommandLane:
         self._revoked: set[int] = set()
         #: Revoked partitions of which something was given back: what came after it must go the same way.
         self._returned: set[int] = set()
-        self._shared = _Shared()
+        self._shared = _Shared(pace.event())
+        self._looked = monotonic()
 
     # -- what dramatiq's threads do
 
@@ -113,9 +130,23 @@ class CommandLane:
             self._consumer.give_back([delivery for delivery in taken if delivery.partition in returned])
             taken = [delivery for delivery in taken if delivery.partition not in returned]
         if not taken and not deferred:
+            self._look()
             return None
         faults.reach(Point.RECEIVED)
         return CommandBatch(deferred + taken)
+
+    def _look(self) -> None:
+        """From time to time, while there is nothing to do, see whether another server answers than before.
+
+        The worker's thread does nothing meanwhile: the next batch is taken when the one before is settled.
+        """
+        if monotonic() - self._looked < LOOK_STEP_S:
+            return
+        self._looked = monotonic()
+        try:
+            self._turn.look(ask=True)
+        except HoldfastError as error:
+            log.warning("journal does not answer", extra={"lane": self.name, "error": str(error)})
 
     def work(self, batch: CommandBatch) -> None:
         """Run a batch until it is through, however long a server is away."""
@@ -129,8 +160,12 @@ class CommandLane:
         )
         try:
             batch.result = again(self._run, batch.deliveries)
-        except Exception:
+        except HoldfastError as error:
+            # We are stopping: what was not done is handed out again.
             self._turn.cache.clear()
+            log.warning("batch is left to others", extra={"lane": self.name, "error": str(error)})
+        except Exception:
+            self._turn.doubt()
             self._shared.stopping.wait(RETRY_MAX_S)
             raise
 
@@ -142,24 +177,37 @@ class CommandLane:
 
     def _run(self, deliveries: list[Delivery]) -> TurnResult:
         try:
-            result = self._turn.run(deliveries)
+            return self._through(deliveries)
         except BaseException:
-            # Nobody knows how far it came: what the cache says may be out of date.
-            self._turn.cache.clear()
+            # Nobody knows how far it came, nor, where it was committed and the barrier was not reached, whether it will
+            # stay: what the cache says may be out of date, and nothing may be acknowledged on its word.
+            self._turn.doubt()
+            if self._ports.head_start is not None:
+                self._ports.head_start.abandon()
             raise
+
+    def _through(self, deliveries: list[Delivery]) -> TurnResult:
+        result = self._turn.run(deliveries)
         ports = self._ports
         if result.dead:
             ports.dead_letters.add(result.dead)
+            faults.reach(Point.DEAD_LETTERS_WRITTEN)
         if result.refusals:
             ports.answers.remember([(p, name, encode(answer)) for p, name, answer in result.refusals])
+            faults.reach(Point.REFUSALS_REMEMBERED)
         if result.observed:
             ports.observations.observe(result.observed)
         for ref in result.over:
             ports.remains.withdraw(ref)
         for ref in result.erased:
             ports.remains.scrub(ref)
+        if result.over or result.erased:
+            faults.reach(Point.REMAINS_REMOVED)
         ports.journal.barrier()
         faults.reach(Point.BARRIER_PASSED)
+        if ports.head_start is not None:
+            ports.head_start.start()
+            faults.reach(Point.EFFECTS_STARTED)
         if result.replies:
             ports.answers.reply([(address, encode(answer)) for address, answer in result.replies])
         faults.reach(Point.REPLIED)
@@ -223,7 +271,7 @@ class CommandLane:
 
     def forget(self, partition: int) -> list[tuple[Ref, int]]:
         """Drop the actors of a partition, and return them with their tokens, for their leases to be released."""
-        return [(actor.ref, actor.token) for actor in self._turn.cache.drop_partition(partition)]
+        return self._turn.forget(partition)
 
     def stop(self) -> None:
         """End all waiting for servers that are away."""

@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from holdfast.runtime import faults
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import Clock, SystemClock
 from holdfast.runtime.codec import check_size, decode_envelope, encode, encode_envelope
 from holdfast.runtime.dead_letter import DeadLetter, lengthened
 from holdfast.runtime.errors import Undecodable, UsageError
+from holdfast.runtime.faults import Point
 from holdfast.runtime.feed import Reader
 from holdfast.runtime.ingress import translate
 from holdfast.runtime.keys import Ref
@@ -157,6 +159,7 @@ class DeadLetterDesk:
         envelope = _read(decode_envelope, letter)
         body = encode_envelope(replace(envelope, history=history, first=first))
         self._means.publisher.publish(letter.partition, body).result()
+        faults.reach(Point.DEAD_LETTER_SENT)
         return self._dead_letters.remove(letter.id)
 
     def _retried(self, letter: DeadLetter) -> bool:

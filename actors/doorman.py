@@ -7,6 +7,7 @@ confirm, before it is acknowledged; one that cannot be translated becomes a dead
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,12 +20,13 @@ from holdfast.runtime import faults
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import Clock, monotonic, to_ms
 from holdfast.runtime.codec import decode_envelope, encode_envelope
-from holdfast.runtime.dead_letter import DeadLetter, sentence_of, traceback_of
+from holdfast.runtime.dead_letter import DeadLetter, sentence_of, shortened, traceback_of
 from holdfast.runtime.errors import HoldfastError, Undecodable, UnknownType
 from holdfast.runtime.faults import Point
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.ingress import translate
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.patience import Patience
 from holdfast.runtime.ports import Consumer, DeadLetters, Delivery, Publisher
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 DOOR = 0
 #: How long a message of an unknown type is kept back between tries.
 STALLED_STEP_S = 0.5
+
+#: How the number of a partition looks at the end of a queue's name.
+_FEW_DIGITS = re.compile(r"[0-9]{1,4}")
 
 
 @dataclass(slots=True)
@@ -76,7 +81,7 @@ class Doorman:
         self._partitions = partitions
         self._payload_bytes_max = payload_bytes_max
         self._batch_max = batch_max
-        self._patience_s = patience_s
+        self._patience = Patience(patience_s)
         self._deferred: list[Delivery] = []
         self._lock = threading.Lock()
         self._revoked = False
@@ -108,10 +113,12 @@ class Doorman:
             sleep=sleep_using_event(self._stopping),
             reraise=True,
         )
+        faults.reach(Point.INGRESS_RECEIVED)
         again(self._run, batch)
 
     def _run(self, batch: DoorBatch) -> None:
         sending, letters, deferred = [], [], []
+        self._patience.look()
         for position, delivery in enumerate(batch.deliveries):
             if delivery.partition == self._dead:
                 letters.append(self._given_up(delivery))
@@ -119,7 +126,7 @@ class Doorman:
             try:
                 ref, body = self._translated(batch, delivery)
             except UnknownType as error:
-                if not self._out_of_patience(delivery):
+                if not self._out_of_patience(delivery, error):
                     deferred = batch.deliveries[position:]
                     break
                 letters.append(self._refused(delivery, error))
@@ -129,12 +136,13 @@ class Doorman:
                 sending.append(self._publisher.publish(ref.partition, body))
         for delivery in deferred:
             # Whoever waits behind another loses patience with him, not after him.
-            self._out_of_patience(delivery)
+            _begin_to_wait(delivery)
         for future in sending:
             future.result()
+        faults.reach(Point.INGRESS_REPUBLISHED)
         if letters:
             self._dead_letters.add(letters)
-        faults.reach(Point.INGRESS_REPUBLISHED)
+            faults.reach(Point.INGRESS_BURIED)
         batch.deferred = deferred
         waiting = {id(delivery) for delivery in deferred}
         batch.done = [delivery for delivery in batch.deliveries if id(delivery) not in waiting]
@@ -148,10 +156,11 @@ class Doorman:
             found = batch.translated[id(delivery)] = (ref, encode_envelope(envelope))
         return found
 
-    def _out_of_patience(self, delivery: Delivery) -> bool:
-        if delivery.deferred_since == 0:
-            delivery.deferred_since = monotonic()
-        return monotonic() - delivery.deferred_since >= self._patience_s
+    def _out_of_patience(self, delivery: Delivery, error: UnknownType) -> bool:
+        """Return whether a message of an unknown type has waited for long enough."""
+        ran_out = self._patience.ran_out(delivery, shortened(str(error)))
+        _begin_to_wait(delivery)
+        return ran_out
 
     def _refused(self, delivery: Delivery, error: Exception) -> DeadLetter:
         log.error("foreign message became a dead letter", extra={"error": str(error)})
@@ -174,16 +183,17 @@ class Doorman:
             attributes.get("x-first-death-queue", ""),
             attributes.get("x-first-death-reason", "unknown"),
         )
-        number = queue.rpartition(".")[2]
-        partition = int(number) if number.isdigit() and int(number) < self._partitions else DOOR
+        # The broker wrote that, or a sender before him: it may be anything.
+        number = _FEW_DIGITS.fullmatch(queue.rpartition(".")[2])
+        partition = int(number[0]) if number and int(number[0]) < self._partitions else DOOR
         command_id = workflow = key = ""
-        kind = "ingress" if not number.isdigit() else "command"
+        kind = "command" if number else "ingress"
         try:
             envelope = decode_envelope(delivery.body)
             command_id, workflow, key = envelope.id, envelope.workflow, envelope.key
         except Undecodable:
             pass  # then its bytes are all that is known of it, and they are kept
-        error = f"RabbitMQ gave it up ({reason}) in queue {queue or 'unknown'}"
+        error = shortened(f"RabbitMQ gave it up ({reason}) in queue {queue or 'unknown'}")
         return DeadLetter(
             f"{partition}.{new_id()}",
             kind,
@@ -201,6 +211,7 @@ class Doorman:
     def settle(self, batch: DoorBatch) -> None:
         """Acknowledge what was sent on, and keep back what waits."""
         self._consumer.ack(batch.done)
+        faults.reach(Point.INGRESS_ACKED)
         waiting = batch.deferred or ([] if batch.done else batch.deliveries)
         if not self._stopping.is_set():
             with self._lock:
@@ -253,3 +264,8 @@ class Doorman:
         self._consumer.close()
         self._publisher.close()
         self._close()
+
+
+def _begin_to_wait(delivery: Delivery) -> None:
+    if delivery.deferred_since == 0:
+        delivery.deferred_since = monotonic()

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from holdfast.actors.reader import Reader
+from holdfast.actors.reader import Reader, not_deleted
 from holdfast.runtime.backlog import RETRY, Backlog, Scheduled, read_name
+from holdfast.runtime.cipher import tag_in
 from holdfast.runtime.clock import from_ms
 from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.definition import Definition
@@ -16,7 +17,7 @@ from holdfast.runtime.diagram import Machine, Place, merge
 from holdfast.runtime.errors import Undecodable
 from holdfast.runtime.exploration import Trail, explore
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.message import TAG_FIELD
+from holdfast.runtime.message import describe
 from holdfast.runtime.record import EffectEntry
 
 #: Scheduled things that are looked through for those of one instance, and unfinished effects of each partition.
@@ -50,13 +51,18 @@ def live(
         history: Whether only what it went through is wanted.
         examples: Commands to be tried too.
 
-    Returns None where there is no such instance.
+    Returns None where there is no such instance. Where the beginning of its log was deleted, the way goes on from the
+    snapshot.
+
+    Raises:
+        DataDeleted: The instance's data was deleted, and nothing of its state is left.
+        HistoryError: The log cannot be read by the code of today.
     """
     actor = reader.look(definition.type, key)
     if not actor.seq:
         return None
-    trail = Trail(definition)
-    trail.follow(reader.history(definition.type, key, 0, None))
+    not_deleted(actor)
+    trail = _trail(definition, key, reader)
     machine = trail.machine()
     if not history:
         machine = merge(explore(definition, examples), trail.path, lambda status: status in trail.terminal)
@@ -65,10 +71,22 @@ def live(
     return machine, place
 
 
+def _trail(definition: Definition, key: str, reader: Reader) -> Trail:
+    """Return the way that an instance went, as far as its log and its snapshot tell."""
+    trail = Trail(definition)
+    base = reader.base(definition.type, key)
+    records = reader.history(definition.type, key, 0, None)
+    if base.seq:
+        events = [event for record in records if record.seq <= base.seq for event in record.events]
+        trail.resume(base.seq, base.state, describe(events[-1]) if events else "")
+    trail.follow(record for record in records if record.seq > base.seq)
+    return trail
+
+
 def _pending(ref: Ref, backlog: Backlog) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what an instance waits for, one line each: timers, and effects."""
     effects = [
-        tag_in(one.entry.payload)
+        effect_in(one.entry)
         for one in backlog.effects(EFFECTS_MAX)
         if (one.entry.workflow, one.entry.key) == (ref.workflow, ref.key)
     ]
@@ -76,7 +94,7 @@ def _pending(ref: Ref, backlog: Backlog) -> tuple[tuple[str, ...], tuple[str, ..
     for one, data in scheduled_for(backlog, backlog.scheduled(LOOK_MAX, [ref.partition]), ref):
         at = from_ms(one.due_ms).isoformat(sep=" ", timespec="seconds")
         if one.name.startswith(RETRY):
-            effects.append(f"{tag_in(read_effect(data).payload)}, again at {at}")
+            effects.append(f"{effect_in(read_effect(data))}, again at {at}")
         else:
             name = read_name(one.name)
             timers.append(
@@ -121,23 +139,11 @@ def read_effect(data: bytes) -> EffectEntry:
 def command_in(envelope: bytes) -> str:
     """Return the name of the command in an envelope."""
     try:
-        return tag_in(decode_envelope(envelope).payload)
+        return tag_in(decode_envelope(envelope).payload) or "?"
     except Undecodable:
         return "?"
 
 
-class _Tagged(msgspec.Struct, rename={"tag": TAG_FIELD}):
-    """What every message has."""
-
-    tag: str = "?"
-
-
-_tag_decoder = msgspec.msgpack.Decoder(_Tagged)
-
-
-def tag_in(payload: bytes) -> str:
-    """Return the name of an encoded message; it need not be known here."""
-    try:
-        return _tag_decoder.decode(payload).tag
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return "?"
+def effect_in(entry: EffectEntry) -> str:
+    """Return the name of an effect."""
+    return tag_in(entry.payload) or "?"

@@ -1,8 +1,8 @@
 """Desk: what becomes of an effect once its handler has ended, in batches and apart from what runs.
 
-Results are published by whoever ran the handler, and confirmed by the publisher's thread. The desk's own thread does
-what needs the outbox: finish, put off, bury. It also says when time is up, keeps the places of what runs, and starts
-what has waited.
+Results are published by whoever ran the handler, and confirmed by the publisher's thread or, the short way, by the
+command lane that decided them. The desk's own thread does what needs the outbox: finish, put off, bury. It also says
+when time is up, keeps the places of what runs, and starts what has waited.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import itertools
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
 from holdfast.actors.effect_hand import Hand
 from holdfast.actors.effect_job import Job, State
+from holdfast.actors.pace import MACHINE, Pace
 from holdfast.actors.wiring import Ports
-from holdfast.brokers.memory_effects import tag_in
 from holdfast.runtime import faults
 from holdfast.runtime.app import App
-from holdfast.runtime.clock import SystemClock, monotonic, to_ms
+from holdfast.runtime.cipher import tag_in
+from holdfast.runtime.clock import to_ms
 from holdfast.runtime.config import Settings
 from holdfast.runtime.dead_letter import DeadLetter, sentence_of, traceback_of
 from holdfast.runtime.effect import (
@@ -34,11 +35,11 @@ from holdfast.runtime.effect import (
     failed,
     outgoing_of,
 )
-from holdfast.runtime.effect_queue import Note, PutOff
+from holdfast.runtime.effect_queue import Begun, HeldBy, Note, PutOff, Refusal
 from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.faults import Point
 from holdfast.runtime.limit import Want
-from holdfast.runtime.ports import Publisher
+from holdfast.runtime.loopback import LoopbackPublisher
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +66,13 @@ class Desk:
         owner: str,
         app: App,
         ports: Ports,
-        publisher: Publisher,
+        publisher: LoopbackPublisher,
         hand: Hand,
         settings: Settings,
         stopping: threading.Event,
         start: Callable[[Ports], None],
+        pace: Pace = MACHINE,
+        measure: Callable[[Job, BaseException | None], None] | None = None,
     ) -> None:
         self._owner = owner
         self._app = app
@@ -79,7 +82,9 @@ class Desk:
         self._address = Address(settings.partitions, settings.payload_bytes_max)
         self._stopping = stopping
         self._start = start
-        self._clock = SystemClock()
+        self._clock = pace.clock
+        #: Told of every attempt that has ended.
+        self._measure = measure
         self.counts: Counter[str] = Counter()
         # From any thread to ours.
         self._failed: deque[Job] = deque()
@@ -87,13 +92,15 @@ class Desk:
         self._unsent: deque[Job] = deque()
         self._delays: deque[tuple[Job, PutOff]] = deque()
         self._returned: deque[Want] = deque()
-        self._wake = threading.Event()
+        self._wake = pace.event()
         self._closed = False
+        #: Partitions in which we may hold what we do not know of.
+        self._doubtful: set[int] = set()
         # Ours alone.
         self._resend_at = 0.0
         self._watch_at = 0.0
         self._renew_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="holdfast-effect-desk", daemon=True)
+        self._thread = pace.thread(self._run, "holdfast-effect-desk")
 
     def start(self) -> None:
         """Begin to work; more than once is no mistake."""
@@ -135,10 +142,15 @@ class Desk:
                     self._app.definition_for,
                     self._address,
                     self.now_ms(),
+                    job.attempt,
                 )
             except Exception as wrong:  # noqa: BLE001 - the key of a command may be user code as well
                 job.permanent = True
                 error = wrong
+        if job.spans is not None:
+            job.spans.end(job, error)
+        if self._measure is not None:
+            self._measure(job, error)
         if error is not None:
             job.error = error
             self._failed.append(job)
@@ -166,18 +178,25 @@ class Desk:
             self._returned.append(job.want)
             self.wake()
 
+    def doubt(self, partitions: Iterable[int]) -> None:
+        """Take partitions in which we may hold what we do not know of, until it is read from their outboxes."""
+        self._doubtful.update(partitions)
+
     # -- publishing
 
     def _publish(self, job: Job) -> None:
         """Send what an effect led to, and go on when all of it is confirmed."""
         count = len(job.outgoing)
+        # Several have an order, and what may have killed a worker is for the queue to count.
+        publisher = self._publisher
+        send = publisher.hand_on if count == 1 and job.attempt == 1 else publisher.publish
         job.confirms, job.publish_error = itertools.count(1), None
         if not count:
             self._sent.append(job)
             self.wake()
         for partition, body in job.outgoing:
             try:
-                future = self._publisher.publish(partition, body)
+                future = send(partition, body)
             except HoldfastError as error:
                 self._count(job, count, error)
             else:
@@ -223,12 +242,13 @@ class Desk:
             self._finish()
         if self._delays:
             self._put_off()
-        now = monotonic()
+        now = self._clock.monotonic()
         if self._unsent and now >= self._resend_at:
             self._resend(now)
         if now >= self._watch_at:
             self._watch_at = now + WATCH_S
             self._watch(now)
+            self._let_go()
         for job in self._hand.due():
             self._go_on(job)
         self._start(self._ports)
@@ -245,6 +265,7 @@ class Desk:
                 letters = [letter for (_, letter), still in zip(dead, ours, strict=True) if still]
                 if letters:
                     self._ports.dead_letters.add(letters)
+                    faults.reach(Point.EFFECT_BURIED)
                     self._log_dead(letters)
             finished = effects.finish([job.ticket for job in jobs], self._owner)
         except BaseException:
@@ -279,6 +300,7 @@ class Desk:
         except BaseException:
             self._delays.extendleft(reversed(delays))
             raise
+        faults.reach(Point.EFFECT_PUT_OFF)
         for (job, delay), done in zip(delays, moved, strict=True):
             if done or job.state is State.HELD:
                 self._hand.drop(job)
@@ -303,6 +325,22 @@ class Desk:
         for name in {want.limit for want in wants if want.limit}:
             self._hand.move(name)
 
+    def _let_go(self) -> None:
+        """Let go of what we may hold, without knowing of it, in partitions that are no longer ours."""
+        for partition in list(self._doubtful):
+            keeping = self._hand.keeping(partition)
+            if keeping is None:
+                continue
+            # Taken out before: what is doubted meanwhile is not forgotten.
+            self._doubtful.discard(partition)
+            try:
+                done = self._ports.effects.let_go(partition, self._owner, keeping)
+            except BaseException:
+                self._doubtful.add(partition)
+                raise
+            if not done:
+                self._doubtful.add(partition)
+
     # -- failure
 
     def _fail(self, job: Job) -> None:
@@ -312,7 +350,7 @@ class Desk:
         wait_s = None
         if job.handler is not None and not job.permanent:
             retry = job.handler.retry
-            if not isinstance(error, (Permanent, *retry.unless)):
+            if not isinstance(error, (Permanent, retry.unless)):
                 wait_s = retry.wait_s(job.attempt)
         if wait_s is None:
             self._bury(job, error)
@@ -335,10 +373,9 @@ class Desk:
 
     def _bury(self, job: Job, error: BaseException) -> None:
         """Make a dead letter of an effect, and tell its process if that wants to know."""
-        entry, ticket = job.entry, job.ticket
-        if not self._ports.effects.holds([ticket], self._owner)[0]:
-            self._hand.drop(job)
+        if not self._is_ours(job):
             return
+        entry, ticket = job.entry, job.ticket
         tag = job.tag or (tag_in(entry.payload) if entry is not None else "")
         name = f"{ticket.workflow}/{len(ticket.key)}/{ticket.key}/{ticket.id or ticket.position}"
         # The same effect is the same letter, should we die before it is finished.
@@ -379,6 +416,31 @@ class Desk:
                 log.warning("the process cannot be told of its effect", extra={"error": sentence_of(wrong)})
         self._publish(job)
 
+    def _is_ours(self, job: Job) -> bool:
+        """Return whether an effect may be given up by us; what a dead process holds is taken from it."""
+        effects, ticket = self._ports.effects, job.ticket
+        if effects.holds([ticket], self._owner)[0]:
+            return True
+        if job.state is State.HELD:
+            self._hand.drop(job)
+            return False
+        (reply,) = effects.begin([ticket], self._owner)
+        if isinstance(reply, HeldBy) and reply.owner not in {
+            one.id for one in self._ports.membership.living()
+        }:
+            (reply,) = effects.begin([ticket], self._owner, {reply.owner})
+        if isinstance(reply, Begun):
+            self._hand.begun(job)
+            job.attempt = reply.attempt - 1  # the one that was counted just now is not run
+            return True
+        if isinstance(reply, HeldBy):
+            self._hand.later(job, AWAY_S)
+        else:
+            self._hand.drop(job)
+            if reply is Refusal.FENCED:
+                self._hand.fenced(job.partition)
+        return False
+
     # -- time
 
     def _watch(self, now: float) -> None:
@@ -399,8 +461,7 @@ class Desk:
 
     def _go_on(self, job: Job) -> None:
         """Go on with an effect that has waited long enough."""
-        if job.handler is None:
-            assert job.error is not None  # noqa: S101 - what was kept back says why
+        if job.error is not None and (job.permanent or job.handler is None):
             self.give_up(job, job.error)
         elif job.state is State.HELD and not self._hand.serves(job.partition):
             error = sentence_of(job.error) if job.error is not None else ""

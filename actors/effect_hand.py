@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from holdfast.actors.effect_job import Job, State
-from holdfast.runtime.clock import monotonic
-from holdfast.runtime.effect_queue import START, Waiting
+from holdfast.actors.pace import MACHINE, Pace
+from holdfast.runtime.effect_queue import START, Ticket, Waiting
 
 #: As many effects are read ahead of those that run; what is behind them waits in the outbox.
 READ_AHEAD = 4_096
@@ -40,7 +40,9 @@ class _Line:
 class Hand:
     """What a lane has in its hands."""
 
-    def __init__(self, threads: int, tasks: int) -> None:
+    def __init__(self, threads: int, tasks: int, pace: Pace = MACHINE) -> None:
+        self._clock = pace.clock
+        self._monotonic = pace.clock.monotonic
         self._lock = threading.Lock()
         self._jobs: dict[tuple[int, str], Job] = {}
         self._held: Counter[int] = Counter()
@@ -54,10 +56,17 @@ class Hand:
         self._lines: dict[str, _Line] = defaultdict(_Line)
         self._later: list[tuple[float, int, Job | str]] = []
         self._numbers = itertools.count()
+        #: How many were picked of which it is not known whether they are ours.
+        self._beginning = 0
         self._suspects: deque[Job] = deque()
         self._suspect: tuple[Job, float] | None = None
+        #: By name, what a commit may begin, and what was read of it from the outbox meanwhile.
+        self._reserved: dict[tuple[int, str, str, str], Job | None] = {}
+        #: Set while nothing is reserved.
+        self.all_entered = pace.event()
+        self.all_entered.set()
         #: Set when there may be room to read more.
-        self.room = threading.Event()
+        self.room = pace.event()
 
     # -- partitions
 
@@ -73,7 +82,7 @@ class Hand:
         with self._lock:
             self._cursors.pop(partition, None)
             self._let_go(partition)
-            now = monotonic()
+            now = self._monotonic()
             self._later = [
                 (now if isinstance(one, Job) and one.partition == partition else when, number, one)
                 for when, number, one in self._later
@@ -86,7 +95,7 @@ class Hand:
             self._let_go(partition)
             if partition in self._cursors:
                 self._cursors[partition] = START
-                self._paused[partition] = monotonic() + FENCED_S
+                self._paused[partition] = self._monotonic() + FENCED_S
 
     def _let_go(self, partition: int) -> None:
         gone = [
@@ -109,6 +118,18 @@ class Hand:
         """Return how many effects of a partition run, or have run and are not finished."""
         return self._held[partition]
 
+    def keeping(self, partition: int) -> list[Ticket] | None:
+        """Return what is held or may be of a partition that is not ours; None while it is, or while that changes."""
+        with self._lock:
+            if partition in self._cursors or self._beginning:
+                return None
+            held = [job.ticket for job in self._jobs.values() if job.partition == partition]
+            return held + [
+                Ticket(at, "", workflow, key, id_)
+                for at, workflow, key, id_ in self._reserved
+                if at == partition
+            ]
+
     # -- reading
 
     def cursors(self) -> dict[int, str]:
@@ -118,7 +139,7 @@ class Hand:
             if len(self._jobs) >= READ_AHEAD and not self._clogged():
                 return {}
             if self._paused:
-                now = monotonic()
+                now = self._monotonic()
                 self._paused = {p: until for p, until in self._paused.items() if until > now}
             return {p: position for p, position in self._cursors.items() if p not in self._paused}
 
@@ -139,7 +160,7 @@ class Hand:
                 if waiting.partition in fresh:
                     self._cursors[waiting.partition] = waiting.position
                     if waiting[:2] not in self._jobs:
-                        job = self._jobs[waiting[:2]] = Job(waiting)
+                        job = self._jobs[waiting[:2]] = Job(waiting, self._clock)
                         jobs.append(job)
         return jobs
 
@@ -158,7 +179,48 @@ class Hand:
         """Put jobs in the queue for their kind of runner."""
         with self._lock:
             for job in jobs:
-                self._waiting[job.is_async].append(job)
+                if self._reserved and job.name in self._reserved:
+                    self._reserved[job.name] = job
+                else:
+                    self._waiting[job.is_async].append(job)
+
+    # -- beginning with a commit
+
+    def reserve(self, job: Job) -> bool:
+        """Count an effect as running that a commit is about to begin, if that need not wait behind others."""
+        with self._lock:
+            kind, name = job.is_async, job.name
+            crowded = self._free[kind] <= 0 or self._waiting[kind] or self._suspects
+            if crowded or job.partition not in self._cursors or name in self._reserved:
+                return False
+            self._free[kind] -= 1
+            self._hold(job)
+            self._reserved[name] = None
+            self.all_entered.clear()
+        return True
+
+    def enter(self, job: Job, position: str) -> None:
+        """Take up what a commit has begun; what was read of it from the outbox is not needed."""
+        job.place(position)
+        with self._lock:
+            self._unreserve(job)
+            self._jobs[job.at] = job
+
+    def leave(self, job: Job) -> None:
+        """Count an effect as running no longer, and let what was read of it go on."""
+        with self._lock:
+            read = self._unreserve(job)
+            self._free[job.is_async] += 1
+            self._let_loose(job)
+            if read is not None:
+                self._waiting[read.is_async].append(read)
+        self.room.set()
+
+    def _unreserve(self, job: Job) -> Job | None:
+        read = self._reserved.pop(job.name)
+        if not self._reserved:
+            self.all_entered.set()
+        return read
 
     def pick(self) -> list[Job]:
         """Take out what may begin now, and count it as running."""
@@ -172,12 +234,15 @@ class Hand:
                     self._free[kind] -= 1
                     picked.append(job)
             self._pick_suspect(picked)
+            for job in picked:
+                job.picked = True
+            self._beginning += len(picked)
         return picked
 
     def _pick_suspect(self, picked: list[Job]) -> None:
         if self._suspect is not None:
             job, since = self._suspect
-            if self._jobs.get(job.at) is job and monotonic() - since < SUSPECT_S:
+            if self._jobs.get(job.at) is job and self._monotonic() - since < SUSPECT_S:
                 return
             self._suspect = None
         while self._suspects:
@@ -187,7 +252,7 @@ class Hand:
             elif self._free[job.is_async] > 0:
                 self._suspects.popleft()
                 self._free[job.is_async] -= 1
-                self._suspect = (job, monotonic())
+                self._suspect = (job, self._monotonic())
                 picked.append(job)
                 return
             else:
@@ -197,21 +262,22 @@ class Hand:
         """Have a job run apart from others of its sort: each time a worker dies, only one of them can be to blame."""
         with self._lock:
             job.alone = True
+            self._known(job)
             self._free[job.is_async] += 1
             self._suspects.append(job)
 
     def not_begun(self, job: Job) -> None:
         """Say that a picked job does not run after all; it stays in the hand."""
         with self._lock:
+            self._known(job)
             self._free[job.is_async] += 1
 
     def begun(self, job: Job) -> None:
         """Say that a job is ours now."""
         with self._lock:
+            self._known(job)
             if job.state is not State.HELD:
-                job.state = State.HELD
-                self._held[job.partition] += 1
-                self._held_in_all += 1
+                self._hold(job)
             # What was let go while it was begun is ours all the same.
             self._jobs[job.at] = job
 
@@ -227,22 +293,35 @@ class Hand:
             if self._jobs.get(job.at) is job:
                 del self._jobs[job.at]
             if job.state is State.HELD:
-                self._held[job.partition] -= 1
-                self._held_in_all -= 1
-                job.state = State.WAITING
+                self._let_loose(job)
         if not self.room.is_set():
             self.room.set()
+
+    def _known(self, job: Job) -> None:
+        if job.picked:
+            job.picked = False
+            self._beginning -= 1
+
+    def _hold(self, job: Job) -> None:
+        job.state = State.HELD
+        self._held[job.partition] += 1
+        self._held_in_all += 1
+
+    def _let_loose(self, job: Job) -> None:
+        job.state = State.WAITING
+        self._held[job.partition] -= 1
+        self._held_in_all -= 1
 
     # -- waiting for a time
 
     def later(self, job: Job, seconds: float) -> None:
         """Put a job aside for a while."""
         with self._lock:
-            heapq.heappush(self._later, (monotonic() + seconds, next(self._numbers), job))
+            heapq.heappush(self._later, (self._monotonic() + seconds, next(self._numbers), job))
 
     def due(self) -> list[Job]:
         """Take out what has waited long enough, and let the lines move whose time has come."""
-        now, found = monotonic(), []
+        now, found = self._monotonic(), []
         with self._lock:
             while self._later and self._later[0][0] <= now:
                 _, _, one = heapq.heappop(self._later)
@@ -256,7 +335,7 @@ class Hand:
     def pause(self, most: float) -> float:
         """Return how long it is until something is due."""
         with self._lock:
-            return min(most, max(0.0, self._later[0][0] - monotonic())) if self._later else most
+            return min(most, max(0.0, self._later[0][0] - self._monotonic())) if self._later else most
 
     # -- waiting for a limit
 
@@ -269,7 +348,7 @@ class Hand:
             line.jobs.append(job)
             if not line.watched:
                 line.watched = True
-                heapq.heappush(self._later, (monotonic() + step_s, next(self._numbers), name))
+                heapq.heappush(self._later, (self._monotonic() + step_s, next(self._numbers), name))
             return len(line.jobs)
 
     def leave_line(self, job: Job) -> None:

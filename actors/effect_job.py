@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
 import msgspec
 
+from holdfast.actors.tracing.effects import Attempt, EffectSpans
 from holdfast.runtime.app import App
-from holdfast.runtime.clock import monotonic
+from holdfast.runtime.clock import Clock, SystemClock
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.effect import EffectContext, EffectTimeout, Handler, Outgoing, context_of
 from holdfast.runtime.effect_queue import Ticket, Waiting
@@ -22,6 +23,9 @@ from holdfast.runtime.message import tag_of
 from holdfast.runtime.record import EffectEntry
 
 _entry_decoder = msgspec.msgpack.Decoder(EffectEntry)
+
+#: What the time is taken from where nothing else is said.
+_MACHINE = SystemClock()
 
 
 class State(Enum):
@@ -40,7 +44,9 @@ class Job:
         "alone",
         "at",
         "attempt",
+        "began",
         "claim",
+        "clock",
         "confirms",
         "data",
         "deadline",
@@ -54,16 +60,19 @@ class Job:
         "outgoing",
         "partition",
         "permanent",
+        "picked",
         "placed",
         "position",
         "publish_error",
-        "since",
+        "span",
+        "spans",
         "state",
         "tag",
         "want",
     )
 
-    def __init__(self, waiting: Waiting) -> None:
+    def __init__(self, waiting: Waiting, clock: Clock = _MACHINE) -> None:
+        self.clock = clock
         self.partition = waiting.partition
         self.position = waiting.position
         #: Where it is in the outbox.
@@ -77,8 +86,11 @@ class Job:
         #: The name of the effect's class, as far as it is known.
         self.tag = ""
         self.state = State.WAITING
-        self.since = monotonic()
+        #: Whether it is being begun, and it is not known yet whether it is ours.
+        self.picked = False
         self.attempt = 0
+        #: When the attempt began, on the monotonic clock.
+        self.began = 0.0
         #: The places that it needs before it begins; None where there are no limits.
         self.want: Want | None = None
         #: Whether it has them.
@@ -96,6 +108,21 @@ class Job:
         self.confirms: Iterator[int] = itertools.count(1)
         self.publish_error: BaseException | None = None
         self.letter: DeadLetter | None = None
+        #: What traces attempts, and the current one; None where nothing is traced.
+        self.spans: EffectSpans | None = None
+        self.span: Attempt | None = None
+
+    @property
+    def name(self) -> tuple[int, str, str, str]:
+        """Which effect it is; only of one that was read."""
+        entry = self.entry
+        assert entry is not None  # noqa: S101 - it was read
+        return self.partition, entry.workflow, entry.key, entry.id
+
+    def place(self, position: str) -> None:
+        """Say where in the outbox it is."""
+        self.position = position
+        self.at = (self.partition, position)
 
     @property
     def ticket(self) -> Ticket:
@@ -113,7 +140,8 @@ class Job:
             Undecodable: The bytes are no effect, or no longer fit its class.
         """
         try:
-            self.entry = _entry_decoder.decode(self.data)
+            if self.entry is None:
+                self.entry = _entry_decoder.decode(self.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             message = f"the outbox has bytes that are no effect: {error}"
             raise Undecodable(message) from error
@@ -132,13 +160,16 @@ class Job:
 
     def start(self) -> tuple[EffectContext, list[None]]:
         """Begin an attempt; return its context, and what `end` takes from it."""
+        if self.spans is not None:
+            self.spans.begin(self)
+        self.began = self.clock.monotonic()
         entry, handler = self.entry, self.handler
         assert entry is not None  # noqa: S101 - only what was read is run
         assert handler is not None  # noqa: S101 - as above
         deadline = None
         if handler.timeout_s is not None:
-            self.deadline = monotonic() + handler.timeout_s
-            deadline = datetime.now(UTC) + timedelta(seconds=handler.timeout_s)
+            self.deadline = self.clock.monotonic() + handler.timeout_s
+            deadline = self.clock.now() + timedelta(seconds=handler.timeout_s)
         claim = self.claim = [None]
 
         def beat() -> None:
@@ -146,9 +177,16 @@ class Job:
                 message = f"this attempt of {handler.kind.__name__} was given up before"
                 raise EffectTimeout(message)
             if handler.timeout_s is not None:
-                self.deadline = monotonic() + handler.timeout_s
+                self.deadline = self.clock.monotonic() + handler.timeout_s
 
         return context_of(entry, self.attempt, deadline, beat), claim
+
+    def call(self, context: EffectContext) -> Any:
+        """Call the handler, on its own thread or in its own task."""
+        assert self.handler is not None  # noqa: S101 - only what was read is run
+        if self.spans is not None:
+            self.spans.enter(self)
+        return self.handler.call(self.effect, context)
 
     def end(self, claim: list[None]) -> bool:
         """Take the right to say how an attempt has ended; False when somebody else had it first.

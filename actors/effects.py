@@ -1,6 +1,6 @@
 """The effect pool: reads the outboxes of its partitions, runs their effects, and sends what they lead to.
 
-    read -> begin (claim, count) -> barrier -> handler -> results published and confirmed -> finish
+    read -> begin (claim, count) -> barrier -> handler -> results confirmed, or decided here -> finish
                                                   |
                                                   +-> failed: wait and begin again, or dead letter and EffectFailed
 
@@ -12,24 +12,28 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from holdfast.actors.effect_desk import SLOT_LEASE_MS, Desk
 from holdfast.actors.effect_hand import Hand
 from holdfast.actors.effect_job import Job, State
-from holdfast.actors.runners import Loop, Threads
+from holdfast.actors.pace import MACHINE, Pace
+from holdfast.actors.runners import Ended, Loop, Runner, Threads
+from holdfast.actors.tracing.effects import EffectSpans
 from holdfast.actors.wiring import Ports
 from holdfast.runtime import faults
 from holdfast.runtime.app import App
-from holdfast.runtime.clock import monotonic
+from holdfast.runtime.codec import encode
 from holdfast.runtime.config import Settings
-from holdfast.runtime.effect_queue import Begun, HeldBy, Note, Refusal
+from holdfast.runtime.effect_queue import Begun, HeldBy, Note, Refusal, Waiting
 from holdfast.runtime.errors import HoldfastError, UnknownType
 from holdfast.runtime.faults import Point
+from holdfast.runtime.head_start import Place
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.limit import Want
-from holdfast.runtime.ports import Publisher
+from holdfast.runtime.loopback import LoopbackPublisher
+from holdfast.runtime.record import EffectEntry
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +45,8 @@ AWAY_S = 0.5
 LIMIT_STEP_S = 0.1
 #: As many effects wait for one limit in this process; the others wait in the schedule, so that they hold up nothing.
 LINE_MAX = 64
+#: How long what was read waits for commits of this process to be through.
+ENTER_S = 0.005
 #: Shorter waits are waited here, longer ones in the schedule, where they survive.
 SHORT_S = 1.0
 #: How long an effect that found a full limit waits in the schedule: half of what it has waited already, within these.
@@ -57,27 +63,51 @@ class EffectPorts:
     reading: Ports
     starting: Ports
     desk: Ports
-    publisher: Publisher
+    publisher: LoopbackPublisher
 
 
 class EffectLane:
     """The one lane of the effect pool."""
 
-    def __init__(self, name: str, owner: str, app: App, ports: EffectPorts, settings: Settings) -> None:
+    def __init__(
+        self,
+        name: str,
+        owner: str,
+        app: App,
+        ports: EffectPorts,
+        settings: Settings,
+        pace: Pace = MACHINE,
+        threads: Callable[[Ended], Runner] = Threads,
+        spans: EffectSpans | None = None,
+        measure: Callable[[Job, BaseException | None], None] | None = None,
+        stalled: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
         self._owner = owner
         self._app = app
         self._ports = ports
         self._settings = settings
-        self._hand = Hand(settings.effect_threads, settings.effect_tasks)
-        self._stopping = threading.Event()
+        self._spans = spans
+        self._hand = Hand(settings.effect_threads, settings.effect_tasks, pace)
+        self._stopping = pace.event()
+        self._clock = pace.clock
+        self._monotonic = pace.clock.monotonic
         #: Revoked partitions, and until when what runs in them is waited for.
         self._leaving: dict[int, float] = {}
         self._desk = Desk(
-            owner, app, ports.desk, ports.publisher, self._hand, settings, self._stopping, self._start
+            owner,
+            app,
+            ports.desk,
+            ports.publisher,
+            self._hand,
+            settings,
+            self._stopping,
+            self._tend,
+            pace,
+            measure,
         )
-        self._threads = Threads(self._desk.ended)
-        self._loop = Loop(self._desk.ended)
+        self._threads = threads(self._desk.ended)
+        self._loop = Loop(self._desk.ended, pace, stalled)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -98,6 +128,8 @@ class EffectLane:
             log.warning("outbox cannot be read", extra={"lane": self.name, "error": str(error)})
             self._stopping.wait(AWAY_S)
             return None
+        # What commits begin comes out of the outbox as well, mostly before they are through; then it is known here.
+        self._hand.all_entered.wait(ENTER_S)
         return self._hand.admit(arrived, after) or None
 
     def work(self, batch: list[Job]) -> None:
@@ -110,6 +142,7 @@ class EffectLane:
         """Return whether a job can be run; see to it otherwise."""
         try:
             job.read(self._app)
+            job.spans = self._spans
             if job.entry is not None and job.handler is not None:
                 job.want = job.handler.want(_name(job), job.effect)
         except UnknownType as error:
@@ -143,6 +176,11 @@ class EffectLane:
                     self._put_aside(job, AWAY_S)
                 return
 
+    def _tend(self, ports: Ports) -> None:
+        """Do what the desk calls for in every round."""
+        self._loop.watch()
+        self._start(ports)
+
     def _put_aside(self, job: Job, seconds: float) -> None:
         self._hand.not_begun(job)
         self._hand.later(job, seconds)
@@ -157,6 +195,7 @@ class EffectLane:
         for (job, want), wait_ms in zip(asking, waits, strict=True):
             if wait_ms == 0:
                 job.placed = True
+                faults.reach(Point.EFFECT_PLACED)
                 continue
             del left[job.at]
             self._hand.not_begun(job)
@@ -190,7 +229,9 @@ class EffectLane:
         if held:
             begun += self._take_over(ports, left, held)
         # What was read may be only just committed: nothing is done about it before it is durable.
+        faults.reach(Point.EFFECT_BEGUN)
         ports.journal.barrier()
+        faults.reach(Point.EFFECT_DURABLE)
         running: dict[bool, list[Job]] = {False: [], True: []}
         for job, reply in begun:
             del left[job.at]
@@ -214,10 +255,7 @@ class EffectLane:
                 self._hand.drop(job)
             if reply is Refusal.FENCED:
                 self._hand.fenced(job.partition)
-        if running[False]:
-            self._threads.run(running[False])
-        if running[True]:
-            self._loop.run(running[True])
+        self._run(running)
 
     def _take_over(
         self, ports: Ports, left: dict[tuple[int, str], Job], held: list[tuple[Job, HeldBy]]
@@ -253,6 +291,54 @@ class EffectLane:
                 found.append((job, again))
         return found
 
+    # -- what the command pool does, on its own threads
+
+    def reserve(self, partition: int, entries: Sequence[EffectEntry]) -> list[Place | None]:
+        """Return places for effects that may begin at once: no limit is on them, and one attempt more does no harm."""
+        if not self._hand.serves(partition):
+            return [None] * len(entries)
+        found: list[Place | None] = []
+        for entry in entries:
+            job = Job(Waiting(partition, "", encode(entry)), self._clock)
+            job.entry, job.attempt, job.spans = entry, 1, self._spans
+            try:
+                job.read(self._app)
+            except Exception:  # noqa: BLE001 - what is wrong with it is said when it comes out of the outbox
+                found.append(None)
+                continue
+            handler = job.handler
+            free = handler is not None and handler.limit is None and handler.rate is None
+            # Whoever dies between the commit and the start has made an attempt.
+            spare = handler is not None and handler.retry.attempts > 1
+            found.append(Place(partition, job) if free and spare and self._hand.reserve(job) else None)
+        return found
+
+    def start(self, begun: Sequence[tuple[Place, str]]) -> None:
+        """Run what commits have begun."""
+        running: dict[bool, list[Job]] = {False: [], True: []}
+        for place, position in begun:
+            job: Job = place.token
+            self._hand.enter(job, position)
+            running[job.is_async].append(job)
+        self._run(running)
+
+    def release(self, places: Sequence[Place]) -> None:
+        """Take places back, and have what came out of the outbox meanwhile go on."""
+        for place in places:
+            self._hand.leave(place.token)
+        self._desk.wake()
+
+    def doubt(self, places: Sequence[Place]) -> None:
+        """Take places back whose effects may be ours: they are read, or let go when the partition is another's."""
+        self._desk.doubt({place.partition for place in places})
+        self.release(places)
+
+    def _run(self, running: Mapping[bool, list[Job]]) -> None:
+        if running[False]:
+            self._threads.run(running[False])
+        if running[True]:
+            self._loop.run(running[True])
+
     # -- what the steward does
 
     def assign(self, partition: int) -> None:
@@ -263,7 +349,7 @@ class EffectLane:
 
     def revoke(self, partition: int) -> None:
         """Begin nothing more of a partition."""
-        self._leaving[partition] = monotonic() + self._settings.drain_s
+        self._leaving[partition] = self._monotonic() + self._settings.drain_s
         self._hand.revoke(partition)
         self._desk.wake()
 
@@ -272,7 +358,7 @@ class EffectLane:
 
         Whoever serves the partition next leaves alone what we hold, as long as we live.
         """
-        return self._hand.held(partition) == 0 or monotonic() >= self._leaving.get(partition, 0.0)
+        return self._hand.held(partition) == 0 or self._monotonic() >= self._leaving.get(partition, 0.0)
 
     def forget(self, partition: int) -> list[tuple[Ref, int]]:  # noqa: ARG002 - effects take no leases
         """Return no leases."""

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from holdfast.runtime import faults
+from holdfast.runtime.faults import Point
 from holdfast.runtime.feed import START, Feed, Generations, Reader, ReadModel, place_of
 from holdfast.runtime.projection_definition import ProjectionDefinition
 
@@ -46,8 +48,10 @@ def settle_generations(
     for generation in now.retired:
         reader = Reader(name, generation)
         feed.remove(reader, assigned)
+        faults.reach(Point.READERS_REMOVED)
         if not feed.behind(reader):
             model.drop(generation)
+            faults.reach(Point.MODEL_DROPPED)
             gone = replace(now, retired=tuple(one for one in now.retired if one != generation))
             now = gone if feed.change(name, now, gone) else now
     return now, orders
@@ -64,13 +68,16 @@ def _advance(
     if not now.switching:
         if sum(one.records for one in new.values()) > near:
             return now
-        return _change(name, feed, now, replace(now, switching=True))
+        begun = _change(name, feed, now, replace(now, switching=True))
+        faults.reach(Point.SWITCH_BEGUN)
+        return begun
     old = {one.partition: one.place.position for one in feed.behind(Reader(name, now.live))}
     if any(
         place_of(one.place.position) < place_of(old.get(partition, START)) for partition, one in new.items()
     ):
         return now
     model.switch(now.building)
+    faults.reach(Point.MODEL_SWITCHED)
     then = Generations(live=now.building, retired=(*now.retired, now.live))
     log.info("projection switched", extra={"projection": name, "generation": then.live})
     return _change(name, feed, now, then)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from holdfast.actors.pace import MACHINE, Pace
 from holdfast.runtime import faults
 from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.faults import Point
@@ -26,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: How often a handover is looked at while it drains.
 DRAIN_STEP_S = 0.02
+#: How often it is looked whether a partition that is to be ours was handed over: nobody serves it in between.
+CLAIM_STEP_S = 0.1
 
 
 #: One partition in one pool.
@@ -70,7 +71,10 @@ class Steward:
         heartbeat_ms: int,
         ttl_ms: int,
         drain_s: float,
+        pace: Pace = MACHINE,
     ) -> None:
+        self._pace = pace
+        self._monotonic = pace.clock.monotonic
         self._member = member
         self._membership = membership
         self._journal = journal
@@ -83,14 +87,36 @@ class Steward:
         #: (pool, partition)
         self._serving: set[Share] = set()
         self._leaving: set[Share] = set()
-        self._last_beat = time.monotonic()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="holdfast-steward", daemon=True)
+        #: Whether a partition that is to be ours is another's still.
+        self._awaiting = False
+        self._last_beat = self._monotonic()
+        #: When the last heartbeat that was heard began, and when the last round ended, on the monotonic clock; None before.
+        self.beaten_at: float | None = None
+        self.round_at: float | None = None
+        #: Whether it runs.
+        self.alive = False
+        self._stopping = pace.event()
+        self._thread = pace.thread(self._run, "holdfast-steward")
 
     @property
     def serving(self) -> frozenset[Share]:
         """The (pool, partition) that are served now."""
         return frozenset(self._serving)
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The pools that are served."""
+        return tuple(self._holders)
+
+    @property
+    def leaving(self) -> frozenset[Share]:
+        """The (pool, partition) that are being handed over."""
+        return frozenset(self._leaving)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether everything is being handed over, or was."""
+        return self._stopping.is_set()
 
     def start(self) -> None:
         """Begin to serve."""
@@ -101,13 +127,13 @@ class Steward:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
-        deadline = time.monotonic() + self._drain_s
+        deadline = self._monotonic() + self._drain_s
         for share in sorted(self._serving):
             self._begin_leaving(share)
         try:
-            while self._leaving and time.monotonic() < deadline:
+            while self._leaving and self._monotonic() < deadline:
                 self._finish_leaving()
-                time.sleep(DRAIN_STEP_S if self._leaving else 0)
+                self._pace.sleep(DRAIN_STEP_S if self._leaving else 0)
             if self._leaving:
                 log.warning(
                     "partitions were not drained in time", extra={"partitions": sorted(self._leaving)}
@@ -122,25 +148,36 @@ class Steward:
             holder.stop()
 
     def _run(self) -> None:
+        self.alive = True
+        try:
+            self._go_round()
+        finally:
+            self.alive = False
+
+    def _go_round(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._step()
-                pause = DRAIN_STEP_S if self._leaving else self._heartbeat_s
+                pause = DRAIN_STEP_S if self._leaving else self._pause()
             except HoldfastError as error:
                 log.warning("heartbeat failed", extra={"member": self._member.id, "error": str(error)})
                 pause = self._heartbeat_s
             except Exception:
                 log.exception("steward failed", extra={"member": self._member.id})
                 pause = self._heartbeat_s
+            self.round_at = self._monotonic()
             self._stopping.wait(pause)
 
+    def _pause(self) -> float:
+        return min(CLAIM_STEP_S, self._heartbeat_s) if self._awaiting else self._heartbeat_s
+
     def _step(self) -> None:
-        began = time.monotonic()
+        began = self._monotonic()
         beaten = self._membership.beat(self._member, self._ttl_ms)
         # From before the last one to after this one: Redis may have heard it at any moment in between.
-        if time.monotonic() - self._last_beat > self._ttl_ms / 1000:
+        if self._monotonic() - self._last_beat > self._ttl_ms / 1000:
             self._doubt()
-        self._last_beat = began
+        self._last_beat = self.beaten_at = began
         living = [member for member in beaten if not self._buried(member)]
         ours: set[Share] = set()
         names_of: dict[str, list[str]] = {}
@@ -152,13 +189,24 @@ class Steward:
         for share in sorted(self._serving - ours):
             self._begin_leaving(share)
         self._finish_leaving()
+        self._awaiting = False
         for share in sorted(ours - self._serving - self._leaving):
             pool, partition = share
-            if self._membership.claim(partition, pool, self._member.id, names_of[pool]):
+            try:
+                ours_now = self._membership.claim(partition, pool, self._member.id, names_of[pool])
+            except HoldfastError:
+                # It may be ours, although the answer that says so was lost. When it is to be another's by the next
+                # time, he could not have it as long as we live: so it is given back first.
+                self._leaving.add(share)
+                raise
+            if ours_now:
                 log.info("partition taken", extra=_facts(share, self._member))
+                faults.reach(Point.PARTITION_CLAIMED)
                 self._serving.add(share)
                 for holder in self._holders[pool](partition):
                     holder.assign(partition)
+            else:
+                self._awaiting = True
 
     def _buried(self, member: Member) -> bool:
         """Say of a member on this machine whose process is gone that it is: nobody need wait until it is not believed."""
@@ -192,7 +240,9 @@ class Steward:
                 leases = [lease for holder in holders for lease in holder.forget(partition)]
                 if leases:
                     self._journal.release(leases, self._member.id)
+                    faults.reach(Point.HANDOVER_RELEASED)
                 self._membership.yield_(partition, pool, self._member.id)
+                faults.reach(Point.HANDOVER_YIELDED)
                 self._leaving.discard(share)
                 log.info("partition handed over", extra=_facts(share, self._member))
 

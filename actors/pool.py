@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import dramatiq
@@ -86,9 +86,12 @@ class _Services(Middleware):
 class PoolBroker(Broker):
     """A dramatiq broker over lanes."""
 
-    def __init__(self, lanes: Sequence[Lane], services: Sequence[Service]) -> None:
+    def __init__(
+        self, lanes: Sequence[Lane], services: Sequence[Service], closed: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(middleware=[_Services(services)])
         self._lanes = {lane.name: lane for lane in lanes}
+        self._closed = closed
         self._consumers: dict[str, _LaneConsumer] = {}
         self.queues: dict[str, Lane] = {}
         for name in self._lanes:
@@ -116,9 +119,12 @@ class PoolBroker(Broker):
         return self._consumers.setdefault(queue_name, _LaneConsumer(self._lanes[queue_name], timeout / 1000))
 
     def close(self) -> None:
-        """Close the lanes."""
-        for lane in self._lanes.values():
-            lane.close()
+        """Close the lanes, and then say so."""
+        try:
+            for lane in self._lanes.values():
+                lane.close()
+        finally:
+            self._closed()
 
 
 class _LaneConsumer(Consumer):

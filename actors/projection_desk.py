@@ -13,8 +13,8 @@ from holdfast.brokers.keys import Keys
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import monotonic
 from holdfast.runtime.config import Settings
-from holdfast.runtime.errors import ReplyTimeout, UsageError
-from holdfast.runtime.feed import Feed, Generations, ParkedKey, Parking, Reader, position_of
+from holdfast.runtime.errors import RecordsLost, Refused, ReplyTimeout, UsageError
+from holdfast.runtime.feed import Feed, Generations, ParkedKey, Parking, Reader, place_of, position_of
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.outcome import Accepted, Duplicate, Outcome
 from holdfast.runtime.projection import Projection
@@ -124,6 +124,14 @@ class ProjectionDesk:
         if wanted is None:
             return
         deadline = monotonic() + timeout
+        ends = self._feed.end(list(wanted))
+        for (partition, position), end in zip(wanted.items(), ends, strict=True):
+            if place_of(position) > place_of(end):
+                message = (
+                    f"the feed of partition {partition} ends at {end}, before {position}: a server lost its end, and "
+                    "the record with it. Look at the instance, and send its command again"
+                )
+                raise RecordsLost(message)
         while (left := deadline - monotonic()) > 0:
             reader = Reader(name, self._generations(name).live)
             if self._feed.await_positions(reader, wanted, min(left, LOOK_STEP_S)):
@@ -216,7 +224,8 @@ class ProjectionDesk:
         does not.
 
         Raises:
-            UsageError: There is no such projection, or it is being rebuilt already.
+            UsageError: There is no such projection.
+            Refused: It is being rebuilt already.
         """
         name = self._app.projection(projection).name if self._app else self._find(projection)[0]
         while True:
@@ -224,7 +233,7 @@ class ProjectionDesk:
             now = old or Generations()
             if now.building:
                 message = f"{name!r} is being rebuilt already, as generation {now.building}"
-                raise UsageError(message)
+                raise Refused(message)
             new = replace(now, building=max(now.live, *now.retired, 0) + 1)
             if self._feed.change(name, old, new):
                 return new.building
@@ -235,12 +244,13 @@ class ProjectionDesk:
         Its tables or keys stay; they are yours to drop. A worker that still has it would begin it anew.
 
         Raises:
-            UsageError: The app has it, or it was never served.
+            UsageError: It was never served.
+            Refused: The app has it.
         """
         name, known = self._find(projection)
         if known:
             message = f"{name!r} is in the app; take it out and deploy that first, or it begins anew"
-            raise UsageError(message)
+            raise Refused(message)
         everywhere = range(self._settings.partitions)
         while True:
             now, _ = self._feed.generations(name)

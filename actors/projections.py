@@ -12,7 +12,6 @@ import asyncio
 import inspect
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +20,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exp
 from tenacity.nap import sleep_using_event
 
 from holdfast.actors.generations import settle_generations
+from holdfast.actors.pace import MACHINE, Pace
+from holdfast.runtime import faults
 from holdfast.runtime.applying import Applier, Work
-from holdfast.runtime.clock import Clock, to_ms
+from holdfast.runtime.bearings import bear, bearer
+from holdfast.runtime.clock import to_ms
 from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.faults import Point
 from holdfast.runtime.feed import (
     Feed,
     FeedEntry,
@@ -38,6 +41,7 @@ from holdfast.runtime.feed import (
     place_of,
 )
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.loss import Losses
 from holdfast.runtime.ports import DeadLetters, Journal
 from holdfast.runtime.projection_definition import ProjectionDefinition
 
@@ -68,6 +72,8 @@ class ProjectionPorts:
     model: ReadModel
     journal: Journal
     close: Callable[[], None]
+    #: None where nothing can get lost but everything.
+    losses: Losses | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +83,8 @@ class _Share:
     position: str
     walk: str | None
     parked: dict[Ref, ParkedKey]
+    #: Whether the log may have lost its end, so that the walk looks for instances of which we have more.
+    doubted: bool = False
     #: Whether there may be something behind the position.
     news: bool = True
     #: ParkedKey instances of which a person wants a try now; True for one that is to be skipped.
@@ -119,7 +127,7 @@ class ProjectionLane:
         definition: ProjectionDefinition,
         owner: str,
         ports: ProjectionPorts,
-        clock: Clock,
+        pace: Pace = MACHINE,
         *,
         partitions: int,
         batch_max: int,
@@ -130,7 +138,8 @@ class ProjectionLane:
         self._definition = definition
         self._owner = owner
         self._ports = ports
-        self._clock = clock
+        self._pace = pace
+        self._clock = pace.clock
         self._partitions = partitions
         self._batch_max = batch_max
         self._tracks: dict[int, _Track] = {}
@@ -143,7 +152,9 @@ class ProjectionLane:
         self._lock = threading.Lock()
         self._assigned: set[int] = set()
         self._busy: frozenset[int] = frozenset()
-        self._stopping = threading.Event()
+        self._stopping = pace.event()
+        #: Who answered when we last looked for losses.
+        self._epoch = ports.losses.epoch() if ports.losses is not None else 0
 
     # -- what dramatiq's threads do
 
@@ -156,6 +167,7 @@ class ProjectionLane:
             return None
         try:
             self._look(assigned)
+            self._hear()
             batch = self._gather()
             if batch is None:
                 self._await_news(timeout_s)
@@ -211,6 +223,7 @@ class ProjectionLane:
             self._stopping.wait(RETRY_MAX_S)
 
     def _apply(self, batch: ProjectionBatch) -> None:
+        faults.reach(Point.PROJECTION_READ)
         track, ports = batch.track, self._ports
         positions = {step.partition: step.position for step in batch.steps}
         applied = track.applier.apply(batch.works, positions)
@@ -218,12 +231,17 @@ class ProjectionLane:
         if failed:
             self._write_letters(track.reader, [one for one in applied.parked if one.given_up])
             ports.parking.park(track.reader, applied.parked)
+            faults.reach(Point.PARKED)
         freed = [work.ref for work in batch.works if work.parked is not None and work.ref not in failed]
         if freed:
-            ports.parking.unpark(track.reader, freed)
+            # The letters first: what is still parked after a crash is tried again, but nobody would look at them.
             for ref in freed:
                 ports.dead_letters.remove(letter_id(track.reader, ref))
+            faults.reach(Point.PARKED_LETTERS_REMOVED)
+            ports.parking.unpark(track.reader, freed)
+            faults.reach(Point.UNPARKED)
         kept = ports.feed.acknowledge(track.reader, batch.steps, self._owner) if batch.steps else []
+        faults.reach(Point.FEED_ACKNOWLEDGED)
         self.events += applied.events
         for one in applied.parked:
             facts = {
@@ -249,6 +267,7 @@ class ProjectionLane:
                 for one, records in zip(given_up, found, strict=True)
             ]
             self._ports.dead_letters.add(letters)
+            faults.reach(Point.PARKED_LETTERS_WRITTEN)
 
     def _note(
         self, batch: ProjectionBatch, failed: Mapping[Ref, ParkedKey], freed: list[Ref], kept: list[bool]
@@ -273,6 +292,7 @@ class ProjectionLane:
         if self._untrimmed >= TRIM_EVERY:
             self._untrimmed = 0
             self._ports.feed.trim(list(shares))
+            faults.reach(Point.FEED_TRIMMED)
 
     def settle(self, batch: ProjectionBatch) -> None:
         """Let go of the batch's partitions; what was not done is looked up again."""
@@ -287,10 +307,11 @@ class ProjectionLane:
 
     def _look(self, assigned: frozenset[int]) -> None:
         """Learn of orders and generations from time to time, and of partitions at once."""
+        self._look_for_losses()
         for track in self._tracks.values():
             for partition in track.shares.keys() - assigned:
                 del track.shares[partition]
-        now = time.monotonic()
+        now = self._clock.monotonic()
         missing = any(assigned - track.shares.keys() for track in self._tracks.values())
         if now - self._looked < LOOK_STEP_S and not missing and self._tracks:
             return
@@ -308,6 +329,28 @@ class ProjectionLane:
             if orders != self._orders:
                 self._read_orders(track)
         self._orders = orders
+
+    def _look_for_losses(self) -> None:
+        """Where another server answers: park what was applied and is not in the logs, and learn anew where we are."""
+        losses = self._ports.losses
+        if losses is None or losses.epoch() == self._epoch:
+            return
+        epoch = losses.refresh()
+        for track in self._tracks.values():
+            lost = losses.compare(list(track.applier.recent.values()))
+            parked = [track.applier.ahead(one.known) for one in lost]
+            if parked:
+                self._ports.parking.park(track.reader, parked)
+                self._write_letters(track.reader, parked)
+                for one in lost:
+                    del track.applier.recent[one.known.ref]
+                log.error(
+                    "a read model has records that were lost",
+                    extra={"projection": str(track.reader), "instances": len(parked)},
+                )
+            # Positions of the former server say nothing: the new one may give lower ones.
+            track.shares.clear()
+        self._epoch = epoch
 
     def _begin(self, generation: int) -> _Track:
         ports = self._ports
@@ -338,6 +381,14 @@ class ProjectionLane:
             return
         found = self._ports.feed.register(track.reader, partitions, self._owner)
         shares = {p: _Share(place.position, place.walk, {}) for p, place in found.items()}
+        stored = self._ports.model.positions(track.reader.generation)
+        looked = [p for p in sorted(found) if p in stored]
+        for p, end in zip(looked, self._ports.feed.end(looked) if looked else (), strict=True):
+            if place_of(stored[p]) > place_of(end):
+                # Somebody applied what the feed never had, as it is now.
+                facts = {"projection": str(track.reader), "partition": p, "stored": stored[p], "end": end}
+                log.error("a feed has lost its end; its instances are compared", extra=facts)
+                shares[p].walk, shares[p].doubted = "", True
         for one, order in self._ports.parking.parked(track.reader, sorted(found)):
             share = shares[one.partition]
             share.parked[one.ref] = one
@@ -394,7 +445,7 @@ class ProjectionLane:
             refs, walk = self._ports.feed.instances(
                 partition, sorted(self._definition.sources), share.walk, WALK_MAX
             )
-            works = [Work(ref) for ref in refs if ref not in share.parked]
+            works = [Work(ref, doubted=share.doubted) for ref in refs if ref not in share.parked]
             step = Step(partition, share.position, 0, walk, len(refs))
             return ProjectionBatch(track, works, [step], frozenset([partition]), {partition})
         return None
@@ -431,6 +482,19 @@ class ProjectionLane:
         if entry.ref.workflow in self._definition.sources and entry.ref not in share.parked:
             works.setdefault(entry.ref, Work(entry.ref)).entries.append(entry)
 
+    def _hear(self) -> None:
+        """Look whether those that follow the feed have news, while others still walk: then nobody waits for news."""
+        shares = [(p, share) for track in self._tracks.values() for p, share in track.shares.items()]
+        if all(share.walk is None for _, share in shares):
+            return
+        quiet = [(p, share) for p, share in shares if share.walk is None and not share.news]
+        positions: dict[int, str] = {}
+        for partition, share in quiet:
+            positions[partition] = min(positions.get(partition, share.position), share.position, key=place_of)
+        heard = self._ports.feed.await_news(positions, 0.0) if positions else ()
+        for partition, share in quiet:
+            share.news = partition in heard
+
     def _await_news(self, timeout_s: float) -> None:
         """Wait until a feed has something new, a try is due, or it is time to look."""
         tracks = [
@@ -461,9 +525,12 @@ class ProjectionLane:
         if not inspect.isawaitable(result):
             return result
         if self._runner is None:
-            self._runner = asyncio.Runner()
+            self._runner = asyncio.Runner(loop_factory=self._pace.loop)
+
+        whom = bearer()  # the loop has a context of its own
 
         async def ended() -> Any:
+            bear(whom)
             return await result
 
         return self._runner.run(ended())

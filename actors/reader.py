@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
-from holdfast.runtime.actor import Actor, start
+from holdfast.runtime.actor import Actor, UnusableSnapshot, start
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import from_ms, monotonic, to_ms
 from holdfast.runtime.definition import Definition
@@ -19,6 +20,8 @@ from holdfast.runtime.turn import fold_with_fallback
 
 #: Histories read in one round trip.
 INSTANCES_PER_READ = 100
+#: The longest single wait on a log: then it is looked whether that is still the log that was folded.
+WAIT_STEP_S = 5.0
 #: Log entries read in one round trip.
 ENTRIES_PER_READ = 1_000
 
@@ -45,7 +48,7 @@ class Reader:
     def state(self, workflow: Any, key: str | int, at: int | datetime | None) -> Any:
         """Return a state now, at a sequence number, or at a time; None where there was nothing yet."""
         actor = self.look(workflow, key, at)
-        _not_deleted(actor)
+        not_deleted(actor)
         return actor.state if actor.seq else None
 
     def history(self, workflow: Any, key: str | int, after: int, limit: int | None) -> list[Record[Any]]:
@@ -69,10 +72,11 @@ class Reader:
         """Look, and then wait on the log until the state is as wished."""
         deadline = monotonic() + timeout
         actor = self.look(workflow, key)
-        while _not_deleted(actor) and not (actor.seq and until(actor.state)):
+        while not_deleted(actor) and not (actor.seq and until(actor.state)):
             left = deadline - monotonic()
-            if left <= 0 or not self.wait_for_more(actor, left):
+            if left <= 0:
                 raise ReplyTimeout(not_in_time(actor, timeout))
+            self.wait_for_more(actor, min(left, WAIT_STEP_S))
             self.catch_up(actor)
         return actor.state
 
@@ -80,7 +84,7 @@ class Reader:
         """Return the actor as it is now, or as it was after a record or at a time; its `seq` is 0 if it was not yet."""
         definition, ref = self._find(workflow, key)
         if at is None:
-            return fold_with_fallback(self._journal(), definition, self._journal().read([ref])[0])
+            return self._folded(definition, ref)
         actor = start(definition, ref, None)
         for record_seq, entry in self._entries(definition, ref, 0):
             later = entry.at_ms > _moment(at) if isinstance(at, datetime) else record_seq > at
@@ -94,14 +98,45 @@ class Reader:
             actor.absorb(record_seq, entry)
         return actor
 
+    def base(self, workflow: Any, key: str | int) -> Actor:
+        """Return the actor that the log is folded onto: at its snapshot where records before that were deleted.
+
+        Raises:
+            HistoryError: They were deleted, and the code of today cannot use the snapshot.
+        """
+        definition, ref = self._find(workflow, key)
+        opened = self._journal().read([ref])[0]
+        first = next(iter(self._journal().entries(ref, 0, 1)), None)
+        if opened.snapshot is None or (first is not None and first[0] == 1):
+            return start(definition, ref, None)
+        try:
+            return start(definition, ref, opened.snapshot)
+        except UnusableSnapshot as error:
+            message = f"records of {ref} were deleted, and its snapshot is of other code"
+            raise HistoryError(message) from error
+
     def wait_for_more(self, actor: Actor, timeout_s: float) -> bool:
         """Wait until the log has more than was folded."""
         return self._journal().wait(actor.ref, actor.seq, timeout_s)
 
     def catch_up(self, actor: Actor) -> None:
-        """Fold what the log has more."""
-        for seq, entry in self._entries(actor.definition, actor.ref, actor.seq):
-            actor.absorb(seq, entry)
+        """Fold what the log has more; all of it, where the log is no longer the one that was folded.
+
+        A server that lost its end has another record under our last number, or none.
+        """
+        found = self._entries(actor.definition, actor.ref, max(0, actor.seq - 1))
+        first = next(found, None)
+        if first is not None and (first[0] > actor.seq or first[1].command_id == actor.head):
+            for seq, entry in chain([first], found):
+                if seq > actor.seq:
+                    actor.absorb(seq, entry)
+        elif first is not None or actor.seq:
+            fresh = self._folded(actor.definition, actor.ref)
+            for field in fields(actor):
+                setattr(actor, field.name, getattr(fresh, field.name))
+
+    def _folded(self, definition: Definition, ref: Ref) -> Actor:
+        return fold_with_fallback(self._journal(), definition, self._journal().read([ref])[0])
 
     def _entries(self, definition: Definition, ref: Ref, after: int) -> Iterator[tuple[int, Any]]:
         while True:
@@ -124,10 +159,12 @@ def _record(seq: int, entry: Any) -> Record[Any]:
         entry.cause,
         entry.trace,
         entry.control,
+        entry.asked,
+        entry.attempts,
     )
 
 
-def _not_deleted(actor: Actor) -> bool:
+def not_deleted(actor: Actor) -> bool:
     """Return True.
 
     Raises:

@@ -15,6 +15,7 @@ from holdfast.actors import wiring
 from holdfast.brokers.memory import MemoryAnswers
 from holdfast.brokers.redis_answers import RedisMailbox
 from holdfast.runtime.app import App
+from holdfast.runtime.cipher import Cipher, check_open
 from holdfast.runtime.config import Settings, TransportKind
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.outcome import (
@@ -27,6 +28,7 @@ from holdfast.runtime.outcome import (
     Parked,
     Rejected,
 )
+from holdfast.runtime.sealed import answer_place
 
 _decoder = msgspec.msgpack.Decoder(Answer)
 
@@ -56,6 +58,10 @@ class Replies:
             else None
         )
         self._mailbox = RedisMailbox(settings, self._ask_again) if self._memory is None else None
+        self._cipher: Cipher | None = None
+        self._close_cipher: Callable[[], None] = lambda: None
+        if settings.encrypted:
+            self._cipher, self._close_cipher = wiring.open_cipher(settings)
 
     def expect(self, command_id: str, workflow: str, timeout_s: float) -> tuple[str, Future[Outcome]]:
         """Return the reply address for a command, and the future of its outcome.
@@ -103,7 +109,11 @@ class Replies:
         if waiting is None:
             return
         try:
-            _end(future, outcome=outcome_from(_decoder.decode(answer.result()), definition))
+            data = answer.result()
+            if self._cipher is not None:
+                data = self._cipher.open(answer_place(), data)
+            check_open(data, "the answer")
+            _end(future, outcome=outcome_from(_decoder.decode(data), definition))
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
             _end(future, error=error)
 
@@ -118,6 +128,7 @@ class Replies:
         """Stop listening."""
         if self._mailbox is not None:
             self._mailbox.close()
+        self._close_cipher()
 
 
 def _end(

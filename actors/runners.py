@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import logging
 import queue
 import sys
 import threading
@@ -19,12 +20,18 @@ from typing import Any, Protocol
 from dramatiq.threading import Interrupt, raise_thread_exception
 
 from holdfast.actors.effect_job import Job
+from holdfast.actors.pace import MACHINE, Pace
+from holdfast.runtime.bearings import bear, call_for
+
+log = logging.getLogger(__name__)
 
 #: Told when an attempt has ended: with what the handler returned, or what it raised.
 Ended = Callable[[Job, Any, BaseException | None], None]
 
 #: How long the loop may take to end what was cancelled when the process stops.
 CLOSE_S = 1.0
+#: A loop that does not answer for so long is blocked.
+STALL_S = 1.0
 
 
 class Runner(Protocol):
@@ -95,12 +102,11 @@ class Threads:
     def _run(self, job: Job) -> bool:
         """Run one attempt; return whether this thread may run another."""
         result, error = None, None
-        handler, thread = job.handler, threading.get_ident()
-        assert handler is not None  # noqa: S101 - only what was read is run
+        thread = threading.get_ident()
         job.interrupt = lambda: self._give_up(thread)
         context, claim = job.start()
         try:
-            result = contextvars.copy_context().run(handler.call, job.effect, context)
+            result = contextvars.copy_context().run(call_for, context, job.call, context)
         except BaseException as caught:  # noqa: BLE001 - whatever a handler raises is its own failure
             error = caught
         if not job.end(claim):
@@ -128,20 +134,51 @@ class Threads:
 class Loop:
     """Runs handlers together on one event loop, which has a thread of its own."""
 
-    def __init__(self, ended: Ended) -> None:
+    def __init__(
+        self, ended: Ended, pace: Pace = MACHINE, stalled: Callable[[], None] = lambda: None
+    ) -> None:
         self._ended = ended
+        self._pace = pace
+        #: Told of each stall once.
+        self._stalled = stalled
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._serve, name="holdfast-effect-loop", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = pace.thread(self._serve, "holdfast-effect-loop")
+        #: In the order in which they were begun.
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        #: Since when the loop has owed a sign of life, and whether that was said.
+        self._asked: float | None = None
+        self._said = False
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Hand attempts to the loop."""
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = self._pace.loop()
                 self._thread.start()
         self._loop.call_soon_threadsafe(self._begin, jobs)
+
+    def watch(self) -> None:
+        """Say so when a handler keeps the loop from running the others. To be called every now and then, by one thread."""
+        loop, now = self._loop, self._pace.clock.monotonic()
+        if loop is None:
+            return
+        if self._asked is None:
+            self._asked, self._said = now, False
+            _call(loop, self._answer)
+        elif now - self._asked > STALL_S and not self._said:
+            task = asyncio.current_task(loop)
+            if task is not None:
+                self._said = True
+                self._stalled()
+                log.warning(
+                    "a handler blocks the event loop, and with it all async handlers of this process; "
+                    "declare it with def, or await what takes time",
+                    extra={"handler": task.get_name(), "seconds": round(now - self._asked, 1)},
+                )
+
+    def _answer(self) -> None:
+        self._asked = None
 
     def _serve(self) -> None:
         assert self._loop is not None  # noqa: S101 - it is made before the thread is started
@@ -154,20 +191,20 @@ class Loop:
     def _begin(self, jobs: Sequence[Job]) -> None:
         loop = asyncio.get_running_loop()
         for job in jobs:
-            task = _task(loop, self._run(job))
+            task = _task(loop, self._run(job), job.handler.name if job.handler is not None else "")
             if not task.done():
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks[task] = None
+                task.add_done_callback(self._tasks.pop)
 
     async def _run(self, job: Job) -> None:
         result, error = None, None
-        handler, loop, task = job.handler, asyncio.get_running_loop(), asyncio.current_task()
-        assert handler is not None  # noqa: S101 - only what was read is run
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 - this runs in one
         job.interrupt = lambda: _call(loop, task.cancel)
         context, claim = job.start()
         try:
-            result = await handler.call(job.effect, context)
+            bear(context)
+            result = await job.call(context)
         except BaseException as caught:  # noqa: BLE001 - whatever a handler raises is its own failure
             error = caught
         if job.end(claim):
@@ -179,7 +216,7 @@ class Loop:
             loop = self._loop
         if loop is None:
             return
-        _call(loop, lambda: _task(loop, self._finish()))
+        _call(loop, lambda: _task(loop, self._finish(), "finish"))
         self._thread.join(CLOSE_S)
 
     async def _finish(self) -> None:
@@ -195,8 +232,8 @@ def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
         loop.call_soon_threadsafe(what)
 
 
-def _task(loop: asyncio.AbstractEventLoop, coroutine: Any) -> asyncio.Task[None]:
+def _task(loop: asyncio.AbstractEventLoop, coroutine: Any, name: str) -> asyncio.Task[None]:
     """Return a task that has run its first steps, where Python can do that: most handlers that do not wait are done."""
     if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, eager_start=True)
-    return loop.create_task(coroutine)
+        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+    return loop.create_task(coroutine, name=name)

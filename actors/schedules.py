@@ -10,7 +10,7 @@ from typing import Any
 
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import SystemClock, from_ms, to_ms
-from holdfast.runtime.errors import UsageError
+from holdfast.runtime.errors import Refused, UsageError
 from holdfast.runtime.message import Command
 from holdfast.runtime.outcome import Accepted, Outcome, Rejected
 from holdfast.runtime.schedule import Spec, ticks_after
@@ -114,7 +114,7 @@ class ScheduleDesk:
         """Let no more ticks come until it is resumed; ticks of the pause are not made up for.
 
         Raises:
-            UsageError: There is no such schedule, or it is paused already.
+            Refused: There is no such schedule, or it is paused already.
             PublishFailed, ReplyTimeout: As for `Client.execute`; so for the other verbs.
         """
         self._tell(name, PauseSchedule(name, reason))
@@ -123,7 +123,7 @@ class ScheduleDesk:
         """Let ticks come again.
 
         Raises:
-            UsageError: There is no such schedule, or it is not paused.
+            Refused: There is no such schedule, or it is not paused.
         """
         self._tell(name, ResumeSchedule(name))
 
@@ -131,7 +131,7 @@ class ScheduleDesk:
         """Send the command of a tick of now, whether it is paused or not; the filter is not asked, the overlap policy is.
 
         Raises:
-            UsageError: There is no such schedule.
+            Refused: There is no such schedule.
         """
         self._tell(name, TriggerSchedule(name))
 
@@ -142,7 +142,8 @@ class ScheduleDesk:
         policy is not `allow`, they wait for each other.
 
         Raises:
-            UsageError: There is no such schedule, no tick in that time, or more than a thousand; or a time has no zone.
+            Refused: There is no such schedule, no tick in that time, or more than a thousand.
+            UsageError: A time has no zone.
         """
         if begin.tzinfo is None or end.tzinfo is None:
             message = "a backfill needs times with a time zone, such as datetime(2026, 1, 1, tzinfo=UTC)"
@@ -151,10 +152,12 @@ class ScheduleDesk:
         return sum(len(event.ticks) for event in outcome.events)
 
     def remove(self, name: str) -> None:
-        """Forget a schedule, with what waits to be sent; code that still has it brings it back when it starts.
+        """Forget a schedule, with its counts and what waits to be sent; code that still has it brings it back anew.
+
+        A tick that was taken stays taken, and an instance that it started last is still heeded by its overlap policy.
 
         Raises:
-            UsageError: There is no such schedule.
+            Refused: There is no such schedule.
         """
         self._tell(name, RemoveSchedule(name))
 
@@ -164,4 +167,4 @@ class ScheduleDesk:
             return outcome
         reason = outcome.reason if isinstance(outcome, Rejected) else type(outcome).__name__
         message = f"schedule {name!r}: {reason}"
-        raise UsageError(message)
+        raise Refused(message)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from holdfast.actors.draughtsman import command_in, read_effect, tag_in
+from holdfast.actors.draughtsman import command_in, effect_in, read_effect
 from holdfast.actors.roster import Post, roster
 from holdfast.runtime.backlog import RETRY, Backlog, Scheduled, read_name
 from holdfast.runtime.codec import decode_envelope
+from holdfast.runtime.control import RESUME_TIMER
 from holdfast.runtime.errors import Undecodable
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
@@ -82,7 +83,7 @@ class Wait(NamedTuple):
     what: str
     #: Since when, in milliseconds since 1970; 0 where nobody knows.
     since_ms: int
-    #: Until when, where that is known: when the timer is due, or the effect is tried again.
+    #: Until when, where that is known: when the timer is due, the pause ends, or the effect is tried again.
     until_ms: int = 0
 
 
@@ -105,6 +106,14 @@ class Stuck:
         self.waits.append(wait)
         if wait.since_ms and self.run_state is None:
             self.since_ms = min(wait.since_ms, self.since_ms or wait.since_ms)
+
+    def ends(self, until_ms: int) -> bool:
+        """Take when its pause ends by itself; return whether it is paused."""
+        for number, wait in enumerate(self.waits):
+            if wait.kind == RESUME:
+                self.waits[number] = wait._replace(what="its pause to end", until_ms=until_ms)
+                return True
+        return False
 
 
 @dataclass(slots=True)
@@ -180,7 +189,7 @@ class Search:
         counts: dict[int, int] = {}
         for one in self._backlog.effects(EFFECTS_MAX):
             counts[one.partition] = counts.get(one.partition, 0) + 1
-            what = f"{tag_in(one.entry.payload)} to be run, or to end ({one.entry.id})"
+            what = f"{effect_in(one.entry)} to be run, or to end ({one.entry.id})"
             sheet.wait(one.entry.workflow, one.entry.key, Wait(EFFECT, what, one.since_ms))
         sheet.whole &= max(counts.values(), default=0) < EFFECTS_MAX
 
@@ -200,7 +209,7 @@ class Search:
                 if self._known_effects is not None:
                     continue
                 entry = read_effect(data)
-                what = f"the next try of {tag_in(entry.payload)} ({entry.id})"
+                what = f"the next try of {effect_in(entry)} ({entry.id})"
                 sheet.wait(entry.workflow, entry.key, Wait(RETRY_AT, what, entry.at_ms, one.due_ms))
             else:
                 sheet.timer(one, data)
@@ -237,7 +246,7 @@ class _Sheet:
         self._items[ref.workflow, ref.key] = item
         self._partitions[ref.workflow, ref.key] = ref.partition
         if run_state is RunState.PAUSED:
-            item.add(Wait(RESUME, "to be resumed", updated_ms))
+            item.add(Wait(RESUME, "somebody to resume it", updated_ms))
 
     def wait(self, workflow: str, key: str, wait: Wait) -> None:
         """Take something that an instance waits for, if that is old enough or the instance is idle."""
@@ -264,13 +273,16 @@ class _Sheet:
 
     def timer(self, one: Scheduled, envelope: bytes) -> None:
         """Take a timer: one that is overdue waits for its pool, another is what its instance waits for."""
+        name = read_name(one.name)
         try:
-            whose = read_name(one.name) or decode_envelope(envelope)
+            whose = name or decode_envelope(envelope)
         except Undecodable:
             return
         overdue = one.due_ms <= self._now_ms
-        what = f"{command_in(envelope)}, which is {'over' if overdue else ''}due"
         item = self._items.get((whose.workflow, whose.key))
+        if item is not None and name and name.timer == RESUME_TIMER and not overdue and item.ends(one.due_ms):
+            return
+        what = command_in(envelope) + (", which is overdue" if overdue else " to be sent")
         since_ms = one.due_ms if overdue else item.since_ms if item is not None else 0
         self.wait(whose.workflow, whose.key, Wait(TIMER, what, since_ms, one.due_ms))
 

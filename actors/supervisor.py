@@ -21,9 +21,18 @@ from typing import IO, Any, Self
 from holdfast.actors import wiring
 from holdfast.actors.partitions import this_host
 from holdfast.actors.pools import POOLS
-from holdfast.actors.worker import ENV_APP, ENV_LANES, ENV_POOLS, ENV_PRELOAD, ENV_SUPERVISOR, EXIT_CONFIG
+from holdfast.actors.worker import (
+    ENV_APP,
+    ENV_LANES,
+    ENV_NUMBER,
+    ENV_POOLS,
+    ENV_PRELOAD,
+    ENV_SUPERVISOR,
+    EXIT_CONFIG,
+)
+from holdfast.runtime.checks import is_whole, members, said
 from holdfast.runtime.config import Settings
-from holdfast.runtime.errors import HoldfastError, SetupError
+from holdfast.runtime.errors import HoldfastError, SetupError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +44,10 @@ DRAMATIQ_IDLE_MS = 200
 #: How long a reload waits for a new worker to serve before it goes on to the next one, and how often it looks.
 SERVES_S = 30.0
 SERVES_STEP_S = 0.1
+
+
+#: Of processes and of lanes; more is a slip of the pen.
+COUNT_MAX = 1_000
 
 
 @dataclass(slots=True)
@@ -49,6 +62,26 @@ class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+def _check(app: Any, settings: Any, processes: Any, pools: Any, lanes: Any, log_file: Any) -> None:
+    problem = ""
+    if not isinstance(app, str) or ":" not in app:
+        problem = f'the app is {said(app)}; workers import it, so write module:name, as in "shop.orders:app"'
+    elif not isinstance(settings, Settings):
+        problem = f"the settings are {said(settings)}; write Settings(redis_url=...)"
+    elif not isinstance(log_file, Path | None):
+        problem = f'the log file is {said(log_file)}; write Path("workers.log")'
+    for name, count in (("processes", processes), ("lanes", lanes)):
+        if not is_whole(count, 1, COUNT_MAX):
+            problem = problem or f"{name} is {said(count)}; it must be a whole number from 1 to {COUNT_MAX:,}"
+    unknown = [pool for pool in members("Supervisor", "pools", pools, '"command"') if pool not in POOLS]
+    if unknown or not pools:
+        what = said(unknown[0]) if unknown else "nothing"
+        problem = problem or f"there is {what} among the pools; there are: {', '.join(POOLS)}"
+    if problem:
+        message = f"Supervisor: {problem}"
+        raise UsageError(message)
+
+
 class Supervisor:
     """Runs worker processes: `with Supervisor("shop.orders:app", settings, processes=2): ...`.
 
@@ -61,6 +94,9 @@ class Supervisor:
         folder: The workers' working directory.
         log_file: Where the workers' logs go; None for this process's standard error.
         preload: A module to import in every worker before the app.
+
+    Raises:
+        UsageError: An argument is none that workers could be started with.
     """
 
     def __init__(
@@ -75,6 +111,7 @@ class Supervisor:
         log_file: Path | None = None,
         preload: str | None = None,
     ) -> None:
+        _check(app, settings, processes, pools, lanes, log_file)
         self._slots = [_Slot() for _ in range(processes)]
         self._settings = settings
         self._folder = folder
@@ -86,7 +123,7 @@ class Supervisor:
         self._command = [
             sys.executable,
             "-m",
-            "dramatiq",
+            "holdfast.actors.master",
             "holdfast.actors.worker:boot",
             "--processes",
             "1",
@@ -219,7 +256,7 @@ class Supervisor:
                 # A session of its own: a Ctrl-C in the terminal reaches the supervisor alone, which passes it on once.
                 slot.process = subprocess.Popen(
                     self._command,
-                    env=self._environment,
+                    env=self._environment | {ENV_NUMBER: str(self._slots.index(slot))},
                     cwd=self._folder,
                     stdin=subprocess.DEVNULL,
                     stdout=output,

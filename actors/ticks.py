@@ -15,7 +15,7 @@ import msgspec
 
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import Clock, from_ms, to_ms
-from holdfast.runtime.codec import check_size, decode_envelope, encode, encode_envelope
+from holdfast.runtime.codec import decode_envelope, encode, encode_envelope, encode_message
 from holdfast.runtime.dead_letter import sentence_of
 from holdfast.runtime.errors import Undecodable, UsageError
 from holdfast.runtime.ids import new_id
@@ -135,7 +135,7 @@ class Ticks:
             id=f"schedule:{send.name}:{send.tick}",
             workflow=definition.type,
             key=key,
-            payload=check_size(encode(command), what, self._payload_bytes_max),
+            payload=encode_message(command, what, self._payload_bytes_max),
             sent_ms=to_ms(self._clock.now()),
         )
 

@@ -1,35 +1,23 @@
-"""Wiring: the one place that knows every concrete class, and so the one that chooses among them."""
+"""Wiring: the one place that knows every concrete class, and so the one that chooses among them.
+
+What keeps everything in memory is imported only where that is asked for: each worker process that starts on servers
+starts sooner without.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from opentelemetry.propagate import inject
 
 from holdfast.brokers import durability, redis_namespace
+from holdfast.brokers.aes import AesGcm, key_ring
 from holdfast.brokers.embedded import EmbeddedRedis, EmbeddedUnavailable, holds_data, server_exists
-from holdfast.brokers.memory import (
-    MemoryAnswers,
-    MemoryDeadLetters,
-    MemoryDirectory,
-    MemoryJournal,
-    MemoryMembership,
-    MemoryServer,
-    MemoryTransport,
-)
-from holdfast.brokers.memory_backlog import MemoryBacklog
-from holdfast.brokers.memory_effects import MemoryEffects
-from holdfast.brokers.memory_feed import MemoryCheckpoints, MemoryFeed
-from holdfast.brokers.memory_observations import MemoryObservations
-from holdfast.brokers.memory_remains import MemoryRemains
-from holdfast.brokers.memory_sizes import MemorySizes
-from holdfast.brokers.memory_slots import MemorySlots
-from holdfast.brokers.memory_timers import MemoryTimers
-from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.brokers.rabbitmq import RabbitTransport
 from holdfast.brokers.rabbitmq_topology import remove
 from holdfast.brokers.redis_answers import RedisAnswers
@@ -40,19 +28,23 @@ from holdfast.brokers.redis_effects import RedisEffects
 from holdfast.brokers.redis_feed import RedisFeed
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
+from holdfast.brokers.redis_losses import RedisLosses
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_observations import RedisObservations
 from holdfast.brokers.redis_read_model import RedisCheckpoints, RedisStore
 from holdfast.brokers.redis_remains import RedisRemains
+from holdfast.brokers.redis_secrets import RedisSecrets
 from holdfast.brokers.redis_sizes import RedisSizes
 from holdfast.brokers.redis_slots import RedisSlots
 from holdfast.brokers.redis_timers import RedisTimers
 from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.brokers.redis_uniques import RedisUniques
 from holdfast.runtime.backlog import Backlog
+from holdfast.runtime.cipher import NOWHERE, Cipher, Secrets
 from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
 from holdfast.runtime.effect_queue import EffectQueue, Slots
-from holdfast.runtime.errors import UsageError
+from holdfast.runtime.errors import SetupError, UsageError
+from holdfast.runtime.loss import Losses
 from holdfast.runtime.ports import (
     Answers,
     DeadLetters,
@@ -72,8 +64,21 @@ from holdfast.runtime.ports import (
 )
 from holdfast.runtime.projection import CheckpointStore
 from holdfast.runtime.projection_definition import ProjectionDefinition
+from holdfast.runtime.sealed import (
+    SealedAnswers,
+    SealedDeadLetters,
+    SealedEffects,
+    SealedFeed,
+    SealedJournal,
+    SealedObservations,
+    SealedTimers,
+    SealedTransport,
+)
 from holdfast.runtime.turn import Limits
 from holdfast.runtime.uniques import Uniques
+
+if TYPE_CHECKING:
+    from holdfast.brokers.memory import MemoryServer
 
 _memory: dict[str, MemoryServer] = {}
 _memory_lock = threading.Lock()
@@ -100,11 +105,16 @@ class Ports:
     sizes: Sizes
     observations: Observations
     backlog: Backlog
+    #: None where nothing can get lost but everything.
+    losses: Losses | None
+    secrets: Secrets
     close: Callable[[], None]
 
 
 def memory_server(settings: Settings) -> MemoryServer:
     """Return the server in memory that everything of a namespace in this process shares."""
+    from holdfast.brokers.memory import MemoryServer
+
     with _memory_lock:
         return _memory.setdefault(settings.namespace, MemoryServer(settings.partitions))
 
@@ -133,6 +143,53 @@ def ground(settings: Settings) -> tuple[Settings, EmbeddedRedis | None]:
     return msgspec.structs.replace(settings, redis_url=url), server
 
 
+def memory_ports(server: MemoryServer, settings: Settings) -> Ports:
+    """Return the ports of a server in memory."""
+    from holdfast.brokers.memory import (
+        MemoryAnswers,
+        MemoryDeadLetters,
+        MemoryDirectory,
+        MemoryJournal,
+        MemoryMembership,
+    )
+    from holdfast.brokers.memory_backlog import MemoryBacklog
+    from holdfast.brokers.memory_effects import MemoryEffects
+    from holdfast.brokers.memory_feed import MemoryFeed
+    from holdfast.brokers.memory_observations import MemoryObservations
+    from holdfast.brokers.memory_remains import MemoryRemains
+    from holdfast.brokers.memory_secrets import MemorySecrets
+    from holdfast.brokers.memory_sizes import MemorySizes
+    from holdfast.brokers.memory_slots import MemorySlots
+    from holdfast.brokers.memory_timers import MemoryTimers
+    from holdfast.brokers.memory_uniques import MemoryUniques
+
+    journal = MemoryJournal(server, lease_ms=settings.lease_ms, leases=settings.leases)
+    answers = MemoryAnswers(server)
+    memory_feed = MemoryFeed(server)
+    return Ports(
+        journal=journal,
+        outbox=journal,
+        answers=answers,
+        suspects=answers,
+        dead_letters=MemoryDeadLetters(server),
+        directory=MemoryDirectory(server),
+        membership=MemoryMembership(server),
+        effects=MemoryEffects(server),
+        slots=MemorySlots(server),
+        timers=MemoryTimers(server),
+        feed=memory_feed,
+        parking=memory_feed,
+        remains=MemoryRemains(server),
+        uniques=MemoryUniques(server),
+        sizes=MemorySizes(server),
+        observations=MemoryObservations(server),
+        backlog=MemoryBacklog(server),
+        losses=None,
+        secrets=MemorySecrets(server),
+        close=lambda: None,
+    )
+
+
 def open_ports(settings: Settings) -> Ports:
     """Return the ports that the settings ask for.
 
@@ -140,31 +197,67 @@ def open_ports(settings: Settings) -> Ports:
         SetupError: The server refuses us or cannot give the configured durability, or was set up otherwise.
         Unavailable: It cannot be reached.
     """
-    if settings.transport is TransportKind.MEMORY:
-        server = memory_server(settings)
-        journal = MemoryJournal(server, lease_ms=settings.lease_ms, leases=settings.leases)
-        answers = MemoryAnswers(server)
-        memory_feed = MemoryFeed(server)
-        return Ports(
-            journal=journal,
-            outbox=journal,
-            answers=answers,
-            suspects=answers,
-            dead_letters=MemoryDeadLetters(server),
-            directory=MemoryDirectory(server),
-            membership=MemoryMembership(server),
-            effects=MemoryEffects(server),
-            slots=MemorySlots(server),
-            timers=MemoryTimers(server),
-            feed=memory_feed,
-            parking=memory_feed,
-            remains=MemoryRemains(server),
-            uniques=MemoryUniques(server),
-            sizes=MemorySizes(server),
-            observations=MemoryObservations(server),
-            backlog=MemoryBacklog(server),
-            close=lambda: None,
+    ring = key_ring(settings) if settings.encrypted else None
+    ports = _open_ports(settings)
+    try:
+        if ring is None:
+            _check_plain(settings, ports.secrets)
+            return ports
+        cipher = Cipher(settings.namespace, ring, ports.secrets, AesGcm())
+        cipher.check()
+        return _sealed(settings, ports, cipher)
+    except Exception:
+        ports.close()
+        raise
+
+
+def _check_plain(settings: Settings, secrets: Secrets) -> None:
+    """Refuse to work without keys where others have them: what we wrote would be there for all to read."""
+    if secrets.secrets([NOWHERE])[0] is not None:
+        message = (
+            f"payloads of namespace {settings.namespace!r} are encrypted: set HOLDFAST_ENCRYPTION_KEYS, "
+            "HOLDFAST_ENCRYPTION_KEYS_FILE or HOLDFAST_KEYRING, as for the others"
         )
+        raise SetupError(message)
+
+
+def _sealed(settings: Settings, ports: Ports, cipher: Cipher) -> Ports:
+    """Return ports that encrypt what goes through them. That they have every verb is for the contract suites to say."""
+    own = (cipher, settings.partitions)
+    journal: Any = SealedJournal(ports.journal, *own)
+    answers: Any = SealedAnswers(ports.answers, *own)
+    feed: Any = SealedFeed(ports.feed, *own)
+    others: dict[str, Any] = {
+        "dead_letters": SealedDeadLetters(ports.dead_letters, *own),
+        "effects": SealedEffects(ports.effects, *own),
+        "timers": SealedTimers(ports.timers, *own),
+        "observations": SealedObservations(ports.observations, *own),
+    }
+    return dataclasses.replace(
+        ports, journal=journal, outbox=journal, answers=answers, feed=feed, parking=feed, **others
+    )
+
+
+def open_cipher(settings: Settings) -> tuple[Cipher, Callable[[], None]]:
+    """Return a cipher with a connection of its own, for any thread, and what closes that.
+
+    Raises:
+        SettingsError, SetupError: The keys cannot be used.
+    """
+    ring = key_ring(settings)
+    if settings.transport is TransportKind.MEMORY:
+        from holdfast.brokers.memory_secrets import MemorySecrets
+
+        return Cipher(
+            settings.namespace, ring, MemorySecrets(memory_server(settings)), AesGcm()
+        ), lambda: None
+    link = RedisLink(settings)
+    return Cipher(settings.namespace, ring, RedisSecrets(settings, link), AesGcm()), link.close
+
+
+def _open_ports(settings: Settings) -> Ports:
+    if settings.transport is TransportKind.MEMORY:
+        return memory_ports(memory_server(settings), settings)
     link = RedisLink(settings)
     try:
         redis_namespace.settle(settings, link)
@@ -193,6 +286,8 @@ def open_ports(settings: Settings) -> Ports:
         sizes=RedisSizes(settings, link),
         observations=RedisObservations(settings, link),
         backlog=RedisBacklog(settings, link),
+        losses=RedisLosses(settings, link),
+        secrets=RedisSecrets(settings, link),
         close=link.close,
     )
 
@@ -203,7 +298,18 @@ def open_transport(settings: Settings) -> Transport:
     Raises:
         SetupError, Unavailable: As for `open_ports`.
     """
+    transport = _open_transport(settings)
+    if not settings.encrypted:
+        return transport
+    key_ring(settings)  # what is wrong with the keys is said now
+    sealed: Any = SealedTransport(transport, lambda: open_cipher(settings), settings.partitions)
+    return cast("Transport", sealed)
+
+
+def _open_transport(settings: Settings) -> Transport:
     if settings.transport is TransportKind.MEMORY:
+        from holdfast.brokers.memory import MemoryTransport
+
         return MemoryTransport(memory_server(settings))
     if settings.transport is TransportKind.RABBITMQ:
         return RabbitTransport(settings)
@@ -215,24 +321,20 @@ def open_read_model(settings: Settings, definition: ProjectionDefinition) -> Rea
 
     Raises:
         SetupError: A library that the store needs is not installed.
-        UsageError: The store does not go with the settings, or is none.
+        UsageError: The store does not go with the settings.
     """
-    store: object = definition.projection.store
+    store: Any = definition.projection.store
     in_memory = settings.transport is TransportKind.MEMORY
     if isinstance(store, CheckpointStore):
         if in_memory:
+            from holdfast.brokers.memory_feed import MemoryCheckpoints
+
             return MemoryCheckpoints(memory_server(settings), definition.name)
         return RedisCheckpoints(settings, definition.name)
     if isinstance(store, RedisStore) and in_memory and not store.url:
         message = f"{definition.kind}.store is a RedisStore without a URL, but there is no Redis: everything is in memory"
         raise UsageError(message)
-    opener = getattr(store, "open", None)
-    if not callable(opener):
-        message = (
-            f"{definition.kind}.store is {store!r}; it must be a SqlStore, RedisStore or CheckpointStore"
-        )
-        raise UsageError(message)
-    model: ReadModel = opener(settings, definition.name)
+    model: ReadModel = store.open(settings, definition.name)
     return model
 
 
@@ -241,13 +343,6 @@ def limits(settings: Settings) -> Limits:
     return Limits(
         settings.payload_bytes_max, settings.patience_s, settings.snapshot_every, settings.deliveries_max
     )
-
-
-def current_trace() -> str | None:
-    """Return the W3C traceparent of the current OpenTelemetry context, if there is one."""
-    carrier: dict[str, str] = {}
-    inject(carrier)
-    return carrier.get("traceparent")
 
 
 def remove_namespace(settings: Settings) -> int:

@@ -1,6 +1,6 @@
 """Worker: what runs in each process that dramatiq's master starts.
 
-    python -m dramatiq holdfast.actors.worker:boot --processes 1 --threads N
+    python -m holdfast.actors.master holdfast.actors.worker:boot --processes 1 --threads N
 
 `Supervisor` gives it what it needs in the environment: the settings, and HOLDFAST_WORKER_* for what to run.
 """
@@ -18,9 +18,12 @@ import traceback
 
 import dramatiq
 
-from holdfast.actors.logs import use_fields
+from holdfast.actors.logs import asked_for, secrets_of, use_fields
 from holdfast.actors.partitions import process_lives
 from holdfast.actors.pools import POOLS, worker_broker
+from holdfast.actors.telemetry.telemetry import telemetry_of
+from holdfast.actors.tracing.setup import Exporting, set_up
+from holdfast.actors.tracing.tracing import tracing_of
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Settings
 from holdfast.runtime.dead_letter import sentence_of
@@ -30,11 +33,18 @@ log = logging.getLogger(__name__)
 
 #: The exit code that says that a restart would not help (EX_CONFIG of sysexits.h).
 EXIT_CONFIG = 78
-#: How often a worker looks whether those who look after it are still there.
+#: Python's own (700, 10, 10) are for small programs. A worker makes tens of thousands of objects a second and keeps
+#: thousands of cached instances, which the collector would go through again and again: 20 to 25% of a worker's time.
+GC_THRESHOLDS = (20_000, 20, 50)
+#: How often a worker looks whether those who look after it are still there, and how much longer than a stop may take it
+#: waits until it ends by force.
 PARENT_STEP_S = 0.5
+PARENT_GRACE_S = 7.0
 
 ENV_APP = "HOLDFAST_WORKER_APP"
 ENV_LANES = "HOLDFAST_WORKER_LANES"
+#: Which of the processes of one supervisor this is.
+ENV_NUMBER = "HOLDFAST_WORKER_NUMBER"
 #: The pools to serve, with commas between them.
 ENV_POOLS = "HOLDFAST_WORKER_POOLS"
 ENV_SUPERVISOR = "HOLDFAST_WORKER_SUPERVISOR"
@@ -85,20 +95,39 @@ def _place_of(error: Exception) -> str:
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
+class _Flush(dramatiq.Middleware):
+    """Exports the last spans when the worker has stopped."""
+
+    def __init__(self, exporting: Exporting) -> None:
+        self._exporting = exporting
+
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        self._exporting.close()
+
+
 def boot() -> None:
     """Make the broker of this process and hand it to dramatiq."""
-    use_fields()
+    wanted, terminal = asked_for(os.environ)
+    use_fields(wanted, terminal)
     _watch_parents()
     try:
         preload = os.environ.get(ENV_PRELOAD)
         if preload:
             importlib.import_module(preload)
         app = load_app(os.environ[ENV_APP])
+        settings = Settings.from_environment()
+        use_fields(settings.log_format, terminal, secrets_of(settings))
+        # In this process and not in the master: the threads of an exporter do not survive a fork.
+        exporting = set_up()
+        telemetry = telemetry_of(app, settings, int(os.environ.get(ENV_NUMBER, "0")))
+        telemetry.start()
         broker = worker_broker(
             app,
-            Settings.from_environment(),
+            settings,
+            tracing=tracing_of(settings),
             pools=os.environ.get(ENV_POOLS, ",".join(POOLS)).split(","),
             lanes=int(os.environ.get(ENV_LANES, "2")),
+            telemetry=telemetry,
         )
     except (SetupError, UsageError) as error:
         log.critical("cannot start: %s", error)
@@ -106,10 +135,22 @@ def boot() -> None:
     except HoldfastError as error:
         log.critical("cannot start yet: %s", error)
         sys.exit(1)
+    if exporting is not None:
+        broker.add_middleware(_Flush(exporting))
     dramatiq.set_broker(broker)
     # What was made until now stays for good: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
+
+
+def _drain_s() -> float:
+    """Return how long a stop may take."""
+    try:
+        return Settings.from_environment().drain_s
+    except SetupError:
+        return 0.0
 
 
 def _watch_parents() -> None:
@@ -124,6 +165,9 @@ def _watch_parents() -> None:
                 log.warning("stopping: the process that looks after this one is gone")
                 # One signal, not two: the master passes it on, and at the second one dramatiq kills without draining.
                 os.kill(master if os.getppid() == master else os.getpid(), signal.SIGTERM)
-                return
+                # A worker whose master died while it booted waits for ever to tell it that it has: no signal ends that.
+                ended.wait(_drain_s() + PARENT_GRACE_S)
+                log.critical("ending at once: this process does not stop in good order")
+                os._exit(1)
 
     threading.Thread(target=watch, name="holdfast-parents", daemon=True).start()

@@ -10,12 +10,15 @@ from collections.abc import Generator, Iterator, Mapping
 import msgspec
 
 from holdfast.brokers import rabbitmq_checkup, redis_checkup
+from holdfast.brokers.aes import AesGcm, key_ring
 from holdfast.brokers.embedded import EmbeddedRedis, EmbeddedUnavailable, find_server
 from holdfast.brokers.finding import Finding, Status, error, ok, warning
 from holdfast.brokers.redis_link import RedisLink
+from holdfast.brokers.redis_secrets import RedisSecrets
 from holdfast.brokers.redis_transport import RedisTransport
+from holdfast.runtime.cipher import NOWHERE, Cipher
 from holdfast.runtime.config import MEMORY_URL, Settings
-from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.errors import HoldfastError, SetupError
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -60,12 +63,32 @@ def _examine_servers(settings: Settings) -> Iterator[Finding]:
                 return
             finding, partitions = redis_checkup.examine_partitions(settings, link)
             yield finding
+            yield _encryption(settings, link)
             # From here on as it really is: wrong queues would not be missed by anybody.
             settings = msgspec.structs.replace(settings, partitions=partitions)
             waiting = yield from _examine_queues(settings)
             yield from redis_checkup.examine_work(settings, link, waiting)
         except HoldfastError as failure:
             yield error("checkup", f"it ended early: {failure}", "put that right, and look again")
+
+
+def _encryption(settings: Settings, link: RedisLink) -> Finding:
+    """Return whether payloads are encrypted, and with keys that go with the namespace."""
+    store = RedisSecrets(settings, link)
+    if not settings.encrypted:
+        if store.secrets([NOWHERE])[0] is None:
+            return ok("encryption", "off")
+        found = f"payloads of namespace {settings.namespace!r} are encrypted, and no keys are set"
+        return error(
+            "encryption", found, "set HOLDFAST_ENCRYPTION_KEYS, or where your keys are, as for the workers"
+        )
+    try:
+        ring = key_ring(settings)
+        if store.secrets([NOWHERE])[0] is not None:  # else it would make one, and looking changes nothing
+            Cipher(settings.namespace, ring, store, AesGcm()).check()
+    except SetupError as failure:
+        return error("encryption", str(failure), "correct the keys; the first one writes, all of them read")
+    return ok("encryption", f"on; {ring.current} is the master key that writes")
 
 
 def _examine_queues(settings: Settings) -> Generator[Finding, None, int]:

@@ -8,12 +8,16 @@ from typing import Any
 import redis
 
 from holdfast.brokers.keys import Keys
-from holdfast.brokers.redis_link import RedisLink, info, unavailable
+from holdfast.brokers.redis_link import RedisLink, Spot, info, unavailable
 from holdfast.runtime.config import Durability, Settings
 from holdfast.runtime.errors import DurabilityUnavailable, NotDurable
 
 #: How long one barrier may take before the batch is tried again.
 BARRIER_TIMEOUT_MS = 5_000
+
+
+class AnotherServer(NotDurable):
+    """Since something was written, another server came in the place of the one that it was written to."""
 
 
 class Barrier:
@@ -24,33 +28,49 @@ class Barrier:
         self._link = link
         self._key = Keys(settings.namespace).barrier()
         self._waitaof = waitaof
+        self._seen = link.changes
 
     def take(self) -> None:
         """Wait for the barrier.
 
         A write of no meaning goes first, on the same connection: after a reconnection WAIT would otherwise know of
-        nothing to wait for. Replication and AOF are in order, so what covers the last write covers all before it.
+        nothing to wait for. Replication and AOF are in order, so what covers the last write covers all before it, as
+        long as it is the same server still: what a replica has that was promoted meanwhile says nothing about what its
+        former primary was told. On a cluster each server that was written to is asked.
 
         Raises:
             NotDurable: It was not reached in time.
+            AnotherServer: Another server came in the place of one that was written to, or that one was started again.
         """
         if self._durability.replicas:
-            reached = self._wait("WAIT", self._durability.replicas, BARRIER_TIMEOUT_MS)
-            if reached < self._durability.replicas:
-                message = f"only {reached} of {self._durability.replicas} replicas have the writes"
-                raise NotDurable(message)
+            for where, reached in self._wait("WAIT", self._durability.replicas, BARRIER_TIMEOUT_MS):
+                if reached < self._durability.replicas:
+                    whose = f" of {where}" if self._link.cluster is not None else ""
+                    message = f"only {reached} of {self._durability.replicas} replicas{whose} have the writes"
+                    raise NotDurable(message)
         elif self._waitaof:
-            reached = self._wait("WAITAOF", 1, 0, BARRIER_TIMEOUT_MS)[0]
-            if reached < 1:
-                message = f"Redis did not write its AOF to disk within {BARRIER_TIMEOUT_MS / 1000:g} s"
-                raise NotDurable(message)
+            for where, reached in self._wait("WAITAOF", 1, 0, BARRIER_TIMEOUT_MS):
+                if reached[0] < 1:
+                    message = f"Redis at {where} did not write its AOF to disk within {BARRIER_TIMEOUT_MS / 1000:g} s"
+                    raise NotDurable(message)
+        elif self._link.cluster is not None:
+            self._link.cluster.written.clear()
+        if self._link.changes != self._seen:
+            self._seen = self._link.changes
+            message = (
+                f"another server answers for Redis at {self._link.where}: it may not have what was written"
+            )
+            raise AnotherServer(message)
 
-    def _wait(self, *command: str | int) -> Any:
+    def _wait(self, *command: str | int) -> list[tuple[str, Any]]:
         with unavailable(self._link):
+            if self._link.cluster is not None:
+                found = self._link.cluster.settle(command, time.monotonic_ns())
+                return [(f"{host}:{port}", reply) for (host, port), reply in found.items()]
             pipe = self._link.client.pipeline(transaction=False)
             pipe.set(self._key, time.monotonic_ns())
             pipe.execute_command(*command)
-            return pipe.execute()[1]
+            return [(self._link.where, pipe.execute()[1])]
 
 
 def barrier(settings: Settings, link: RedisLink) -> Barrier:
@@ -62,12 +82,25 @@ def barrier(settings: Settings, link: RedisLink) -> Barrier:
     problem = shortfall(settings.durability, link)
     if problem:
         raise DurabilityUnavailable(problem)
-    waitaof = settings.durability.level == "fsync" and _configured(link, "appendfsync") != "always"
+    with unavailable(link):
+        spots = link.spots()
+    waitaof = settings.durability.level == "fsync" and any(
+        _configured(spot, "appendfsync") != "always" for spot in spots
+    )
     return Barrier(settings, link, waitaof=waitaof)
 
 
 def shortfall(durability: Durability, link: RedisLink) -> str | None:
-    """Return why the server cannot give a durability level and what to change, or None if it can."""
+    """Return why a server cannot give a durability level and what to change, or None if all can."""
+    if durability.level == "memory":
+        return None
+    with unavailable(link):
+        spots = link.spots()
+    return next(filter(None, (shortfall_of(durability, spot) for spot in spots)), None)
+
+
+def shortfall_of(durability: Durability, link: Spot) -> str | None:
+    """Return why one server cannot give a level."""
     if durability.level == "memory":
         return None
     if durability.replicas:
@@ -102,7 +135,7 @@ def shortfall(durability: Durability, link: RedisLink) -> str | None:
     return None
 
 
-def has_waitaof(link: RedisLink) -> bool:
+def has_waitaof(link: Spot) -> bool:
     """Return whether the server knows WAITAOF (Redis 7.2 and later)."""
     with unavailable(link):
         try:
@@ -113,7 +146,7 @@ def has_waitaof(link: RedisLink) -> bool:
     return bool(found) and found[0] is not None
 
 
-def _configured(link: RedisLink, name: str) -> str | None:
+def _configured(link: Spot, name: str) -> str | None:
     """Return a server setting, or None where the server does not tell."""
     with unavailable(link):
         try:

@@ -48,6 +48,8 @@ SEVERAL_FILES = (7, 0)
 SOCKET_PATH_BYTES_MAX = 100
 #: Starting means loading the data: this bounds some ten gigabytes.
 START_SECONDS_MAX = 120.0
+#: How long a program may take to say which version it is.
+VERSION_SECONDS_MAX = 30.0
 #: How long to wait for one answer from a server that may not be ours or may hang.
 ANSWER_SECONDS_MAX = 5.0
 #: Between two looks at a server that is starting.
@@ -155,7 +157,7 @@ def _candidates() -> Iterator[Path]:
 def _inspect(path: Path) -> Binary | None:
     try:
         said = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=ANSWER_SECONDS_MAX, check=True
+            [path, "--version"], capture_output=True, text=True, timeout=VERSION_SECONDS_MAX, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
@@ -348,7 +350,7 @@ class EmbeddedRedis:
             "save": "",
             "maxmemory-policy": "noeviction",
             # What an idle instance costs: the default would keep 4 KB for each.
-            "stream-node-max-bytes": 512,
+            "stream-node-max-bytes": 256,
             "loglevel": "warning",
             "logfile": "redis.log",
             "daemonize": "no",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from holdfast.runtime.checks import said
+from holdfast.runtime.errors import WorkflowError
 from holdfast.runtime.retention import Archived
 
 
@@ -17,6 +20,10 @@ class FolderArchive:
     """
 
     def __init__(self, folder: str | Path) -> None:
+        given: Any = folder
+        if not isinstance(given, str | Path):
+            message = f'FolderArchive({said(given)}): it takes a folder, such as FolderArchive("archive")'
+            raise WorkflowError(message)
         self._folder = Path(folder)
 
     def __call__(self, archived: Archived) -> None:

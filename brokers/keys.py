@@ -15,6 +15,8 @@ _UNSAFE = re.compile(r"[{}:%\x00-\x1f\x7f]")
 
 def escape(text: str) -> str:
     """Return text without braces, colons and control characters, reversibly: they become %XX."""
+    if _UNSAFE.search(text) is None:
+        return text
     return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", text)
 
 
@@ -103,6 +105,10 @@ class Keys:
         """Hash: by name, what a pending timer will send."""
         return f"{self.tag(partition)}:timers"
 
+    def timer_names(self, partition: int) -> str:
+        """Sorted set, all of one score: the names in the hash of timers, so that an instance's own are found."""
+        return f"{self.tag(partition)}:timer-names"
+
     def due(self, partition: int) -> str:
         """Stream: timers whose time has come and whose commands were not sent yet."""
         return f"{self.tag(partition)}:due"
@@ -134,6 +140,10 @@ class Keys:
     def suspects(self, partition: int) -> str:
         """Hash: by command id, how many turns were begun on a command that was handed out again and again."""
         return f"{self.tag(partition)}:suspects"
+
+    def secrets(self, partition: int) -> str:
+        """Hash: by instance, its wrapped data key, where payloads are encrypted; in -1 the namespace's own."""
+        return f"{{{self.namespace}}}:secrets" if partition < 0 else f"{self.tag(partition)}:secrets"
 
     def serving(self, partition: int) -> str:
         """Hash: by pool, the member that serves the partition."""

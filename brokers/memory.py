@@ -14,6 +14,7 @@ from datetime import datetime
 
 from holdfast.brokers.care import company
 from holdfast.brokers.cursor import decode_cursor, encode_cursor
+from holdfast.brokers.keys import name_of_effect
 from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
 from holdfast.runtime.dead_letter import DeadLetter, Wanted
 from holdfast.runtime.effect_queue import Note
@@ -114,6 +115,8 @@ class MemoryServer:
         #: By workflow and unique key: holder, the record that has it, and until when it is only claimed.
         self.uniques: dict[tuple[str, str], tuple[str, int, int]] = {}
         self.observations: dict[Ref, list[Observation]] = {}
+        #: Wrapped data keys, where payloads are encrypted.
+        self.secrets: dict[Ref, bytes] = {}
         self.refusals: dict[tuple[int, str], bytes] = {}
         self.suspects: dict[tuple[int, str], int] = {}
         self.mail: dict[str, Future[bytes]] = {}
@@ -199,14 +202,14 @@ class MemoryJournal:
             return Conflict(instance.seq)
         if claims and commit.token == 0 and instance.seq:
             return Fenced(instance.token)
-        if commit.unique_until_ms and now > commit.unique_until_ms:
+        if commit.unique_until_ms and now >= commit.unique_until_ms:
             return Conflict(instance.seq)
         if commit.empty:
             return Committed(commit.token)
-        parked = self._park(commit, instance)
+        parked, crowded_out = self._park(commit, instance)
         self._server.dead.update({letter.id: letter for letter in commit.dead})
         if not commit.entries:
-            return Committed(commit.token, parked=parked)
+            return Committed(commit.token, parked=parked, crowded_out=crowded_out)
         if instance.seq == 0:
             self._server.instances[commit.ref] = instance
             instance.created_ms = now
@@ -222,11 +225,13 @@ class MemoryJournal:
             instance.snapshot = commit.wipe
             instance.parked.clear()
             self._server.observations.pop(commit.ref, None)
+            if commit.secret:
+                self._server.secrets[commit.ref] = commit.secret
         if claims:
             instance.token = max(instance.token, 1)
             instance.owner = owner
             instance.lease_until_ms = now + self._lease_ms
-        self._server.effects[commit.ref.partition] += commit.effects
+        begun = self._effects(commit, owner, now)
         timers = self._server.timers[commit.ref.partition]
         for name in commit.cancels:
             timers.pop(name, None)
@@ -234,18 +239,39 @@ class MemoryJournal:
             due_ms = timer.due_ms or now + timer.delay_ms
             timers[timer.name] = (due_ms, TimerEntry(timer.name, timer.envelope, 0, due_ms))
         token = instance.token if claims else commit.token
-        return Committed(token, self._feed(commit, instance), parked)
+        return Committed(token, self._feed(commit, instance), parked, crowded_out, begun)
 
-    def _park(self, commit: Commit, instance: _Instance) -> int | None:
-        """Keep commands and let others go; return how many there are, where anything changed."""
+    def _effects(self, commit: Commit, owner: str, now: int) -> tuple[str, ...]:
+        """Put effects into the outbox; return where those are that begin at once."""
+        server, partition = self._server, commit.ref.partition
+        server.effects[partition] += commit.effects
+        if server.owners.get(("effect", partition)) != owner:
+            return ()
+        positions = []
+        for entry, begins in zip(commit.effects, commit.begins, strict=False):
+            if begins:
+                name = (partition, name_of_effect(entry.workflow, entry.key, entry.id))
+                server.effects_seen += 1
+                server.effect_positions[name] = server.effects_seen
+                server.begun[name] = (1, now, owner)
+                positions.append(f"{server.effects_seen}-0")
+        return tuple(positions)
+
+    def _park(self, commit: Commit, instance: _Instance) -> tuple[int | None, tuple[str, ...]]:
+        """Keep commands and let others go; return how many there are, where anything changed, and who found no room."""
         if not (commit.parks or commit.unparks) and commit.reason is None:
-            return None
+            return None, ()
         kept = [one for one in instance.parked if one[0] not in commit.unparks]
+        crowded_out: list[str] = []
         for command_id, body, first in commit.parks:
-            if all(command_id != known for known, _ in kept):
+            if any(command_id == known for known, _ in kept):
+                continue
+            if len(kept) >= commit.parks_max:
+                crowded_out.append(command_id)
+            else:
                 kept.insert(0 if first else len(kept), (command_id, body))
         instance.parked = kept
-        return len(kept)
+        return len(kept), tuple(crowded_out)
 
     def parked(self, refs: Sequence[Ref], limit: int) -> list[list[tuple[str, bytes]]]:
         """Return the first commands that are kept."""
@@ -544,6 +570,11 @@ class MemoryPublisher:
         self._server = server
         self._closed = False
 
+    @property
+    def crowded(self) -> bool:
+        """Whether `publish` would make its caller wait: never."""
+        return False
+
     def publish(self, partition: int, body: bytes) -> Future[None]:
         """Put a message into a queue; it is confirmed at once. Its tag is its place among all that were published."""
         with self._server.changed:
@@ -570,6 +601,7 @@ class MemoryConsumer:
         self._server = server
         self._assigned: set[int] = set()
         self._taken: dict[int, list[Delivery]] = {}
+        self._woken = False
 
     def assign(self, partition: int) -> None:
         """Take from a partition as soon as nobody else does."""
@@ -586,7 +618,8 @@ class MemoryConsumer:
         """Return what has arrived; what was handed out before comes in small batches, at last alone."""
         taken: list[Delivery] = []
         with self._server.changed:
-            self._server.changed.wait_for(self._has_some, timeout_s)
+            self._server.changed.wait_for(lambda: self._woken or self._has_some(), timeout_s)
+            self._woken = False
             for partition in sorted(self._assigned):
                 if self._server.consumers.setdefault(partition, self) is not self:
                     continue
@@ -595,6 +628,12 @@ class MemoryConsumer:
                     taken.append(queue.popleft())
                     self._taken.setdefault(partition, []).append(taken[-1])
         return taken
+
+    def wake(self) -> None:
+        """Have a `take` that waits return; one that begins just now returns at once."""
+        with self._server.changed:
+            self._woken = True
+            self._server.changed.notify_all()
 
     def _has_some(self) -> bool:
         return any(

@@ -6,24 +6,22 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
+from holdfast.brokers.effect_line import line_of
 from holdfast.brokers.keys import PUT_OFF, effect_name
 from holdfast.brokers.memory import MemoryServer
 from holdfast.runtime.codec import encode
 from holdfast.runtime.effect_queue import (
     Begun,
     HeldBy,
-    Note,
     PendingEffect,
     PutOff,
     Refusal,
     Ticket,
     Waiting,
 )
-from holdfast.runtime.message import TAG_FIELD
 from holdfast.runtime.record import EffectEntry, TimerEntry
 
 _effect_decoder = msgspec.msgpack.Decoder(EffectEntry)
-_plain_decoder = msgspec.msgpack.Decoder()
 
 
 class MemoryEffects:
@@ -138,6 +136,20 @@ class MemoryEffects:
         self._remove(ticket, entry)
         return True
 
+    def let_go(self, partition: int, owner: str, keeping: Collection[Ticket]) -> bool:
+        """Hold nothing but these."""
+        with self._server.changed:
+            if self._server.owners.get(("effect", partition)) == owner:
+                return False
+            kept = {(partition, effect_name(ticket)) for ticket in keeping}
+            for name, (count, since_ms, holder) in list(self._server.begun.items()):
+                if name[0] == partition and holder == owner and name not in kept:
+                    if count <= 1:
+                        del self._server.begun[name]
+                    else:
+                        self._server.begun[name] = (count - 1, since_ms, "")
+            return True
+
     def restore(self, ticket: Ticket, data: bytes) -> None:
         """Put an effect back as if it were new."""
         with self._server.changed:
@@ -171,44 +183,3 @@ def _number(position: str) -> int:
 
 def _ticket(partition: int, position: str, entry: EffectEntry) -> Ticket:
     return Ticket(partition, position, entry.workflow, entry.key, entry.id)
-
-
-def line_of(
-    partition: int,
-    data: bytes,
-    begun: tuple[int, int, str],
-    note: Note | None,
-    due_ms: int = 0,
-) -> PendingEffect:
-    """Return an effect as tools show it: what is in the outbox, or is due to come back into it."""
-    count, since_ms, owner = begun
-    note = note or Note("")
-    try:
-        entry = _effect_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return PendingEffect(partition, "", "", "", "", "waiting", count, since_ms)
-    state = (note.reason if due_ms else "") or ("running" if owner else "waiting")
-    since = since_ms if state == "running" else (note.at_ms or entry.at_ms)
-    return PendingEffect(
-        partition,
-        entry.workflow,
-        entry.key,
-        entry.id,
-        tag_in(entry.payload),
-        state,
-        count,
-        since,
-        due_ms,
-        owner,
-        note.error,
-    )
-
-
-def tag_in(payload: bytes) -> str:
-    """Return the name of a stored message's class without knowing the class; empty where it cannot be read."""
-    try:
-        plain = _plain_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    tag = plain.get(TAG_FIELD) if isinstance(plain, dict) else None
-    return tag if isinstance(tag, str) else ""

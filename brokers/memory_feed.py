@@ -288,6 +288,10 @@ class MemoryCheckpoints:
                 applied = self._server.reading.applied.setdefault((ref.partition, reader), {})
                 applied[ref] = max(seq, applied.get(ref, 0))
 
+    def positions(self, generation: int) -> dict[int, str]:  # noqa: ARG002 - the port's signature
+        """Return nothing: memory loses everything or nothing."""
+        return {}
+
     def reachable(self) -> bool:
         """Return True: it is here."""
         return True

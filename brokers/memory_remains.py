@@ -37,7 +37,7 @@ class MemoryRemains:
             return count
 
     def scrub(self, ref: Ref) -> int:
-        """Remove the dead letters too, once the data was deleted."""
+        """Remove the dead letters and observations too, once the data was deleted."""
         server = self._server
         count = self.withdraw(ref)
         with server.changed:
@@ -51,4 +51,5 @@ class MemoryRemains:
             ]
             for id_ in gone:
                 del server.dead[id_]
-            return count + len(gone)
+            seen = server.observations.pop(ref, None)
+            return count + len(gone) + (seen is not None)

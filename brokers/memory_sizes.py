@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from holdfast.brokers.memory import MemoryServer
+from holdfast.brokers.sample import size_of
 from holdfast.runtime.ports import Size
-
-#: How many of the largest are named.
-LARGEST = 10
 
 
 class MemorySizes:
@@ -37,11 +35,3 @@ class MemorySizes:
             for key, one in islice(instances, sample)
         ]
         return size_of(workflow, len(instances), measured)
-
-
-def size_of(workflow: str, instances: int, measured: Sequence[tuple[str, int]]) -> Size:
-    """Return what a sample tells of all instances."""
-    total = sum(count for _, count in measured)
-    reckoned = total * instances // len(measured) if measured else 0
-    largest = sorted(measured, key=lambda one: (-one[1], one[0]))[:LARGEST]
-    return Size(workflow, instances, reckoned, len(measured), largest)

@@ -31,12 +31,16 @@ class RabbitTransport:
 
     def consumer(self, owner: str = "") -> RabbitConsumer:  # noqa: ARG002 - the broker itself keeps others out
         """Return a consumer with a connection and a thread of its own."""
-        return RabbitConsumer(self._settings, self._topology.queue)
+        return RabbitConsumer(
+            self._settings, self._topology.queue, lambda partitions: declare(self._settings, partitions)
+        )
 
     def doorman(self) -> RabbitConsumer:
         """Return a consumer of the ingress queue and of the broker's own dead letters."""
         queues = {INGRESS: self._topology.ingress, DEAD: self._topology.dead}
-        return RabbitConsumer(self._settings, queues.__getitem__, "ingress")
+        return RabbitConsumer(
+            self._settings, queues.__getitem__, lambda _: declare(self._settings, ()), "ingress"
+        )
 
     def depth(self, partition: int) -> int:
         """Return how many messages wait; of those that are being worked on the broker tells nothing over AMQP."""

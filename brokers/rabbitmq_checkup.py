@@ -19,8 +19,9 @@ import pika.exceptions
 from holdfast.brokers.finding import Finding, error, numbers, ok, warning
 from holdfast.brokers.rabbitmq_loop import explain, parameters
 from holdfast.brokers.rabbitmq_topology import DELIVERY_LIMIT, Topology, declare, depths
-from holdfast.runtime.config import Settings, hide_password
+from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import HoldfastError, SetupError
+from holdfast.runtime.redaction import hide_password
 
 #: The oldest RabbitMQ whose quorum queues dead-letter at least once.
 OLDEST = (3, 10)

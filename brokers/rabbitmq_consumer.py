@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from holdfast.brokers.care import company
+from holdfast.brokers.care import batch_of
 from holdfast.brokers.rabbitmq_line import SUBSCRIBE_RETRY_S, Line
 from holdfast.brokers.rabbitmq_loop import RabbitLoop
 from holdfast.runtime.config import Settings
@@ -25,18 +25,29 @@ GATHER_S = 0.002
 class RabbitConsumer:
     """Takes from the queues of the partitions that it is given."""
 
-    def __init__(self, settings: Settings, queue_of: Callable[[int], str], purpose: str = "consume") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        queue_of: Callable[[int], str],
+        declare: Callable[[Sequence[int]], object],
+        purpose: str = "consume",
+    ) -> None:
         self._queue_of = queue_of
+        #: Declares the queues of partitions.
+        self._declare = declare
         self._prefetch = settings.prefetch
+        self._payload_bytes_max = settings.payload_bytes_max
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._buffer: deque[Delivery] = deque()
         self._assigned: set[int] = set()
         self._lines: dict[int, Line] = {}
         self._last_taken = 0
+        #: Whether the next `take` is not to wait.
+        self._woken = False
         #: On the connection's thread only; None while there is no connection.
         self._connection: Any = None
-        self._loop = RabbitLoop(settings, self, purpose)
+        self._loop = RabbitLoop(settings, self, purpose, self._declare_again)
         self._loop.wait_open()
 
     def assign(self, partition: int) -> None:
@@ -44,6 +55,12 @@ class RabbitConsumer:
         with self._lock:
             self._assigned.add(partition)
         self._loop.call(lambda: self._begin(partition))
+
+    def _declare_again(self) -> None:
+        """Declare the queues that are taken from: a broker that is killed may forget those that were made just before."""
+        with self._lock:
+            partitions = sorted(self._assigned)
+        self._declare(partitions)
 
     def revoke(self, partition: int) -> None:
         """Take nothing more from a partition; what was taken stays ours until it is acknowledged or given back."""
@@ -66,19 +83,23 @@ class RabbitConsumer:
         """Return what has arrived; what was handed out before comes in small batches, at last alone."""
         if not self._buffer:
             self._arrived.clear()
-            if not self._buffer:
+            if not self._buffer and not self._woken:
                 self._arrived.wait(timeout_s)
+        self._woken = False
         # Half of what may be handed out at once: the other half arrives while this one is worked on.
         limit = min(limit, max(GATHER_FROM, self._prefetch * len(self._assigned) // 2))
         if self._last_taken >= GATHER_FROM and len(self._buffer) < limit:
             time.sleep(GATHER_S)
         with self._lock:
-            buffer = self._buffer
-            taken: list[Delivery] = []
-            while buffer and len(taken) < (limit := company(buffer[0].redeliveries, limit)):
-                taken.append(buffer.popleft())
+            taken = batch_of(self._buffer, limit)
         self._last_taken = len(taken)
         return taken
+
+    def wake(self) -> None:
+        """Have a `take` that waits return; one that begins just now returns at once."""
+        self._woken = True
+        if not self._arrived.is_set():
+            self._arrived.set()
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge messages, for each partition in one frame where all before the last of them are done."""
@@ -158,7 +179,14 @@ class RabbitConsumer:
         with self._lock:
             if self._connection is None or partition not in self._assigned or partition in self._lines:
                 return
-            line = Line(partition, self._queue_of(partition), self._prefetch, self._loop, self)
+            line = Line(
+                partition,
+                self._queue_of(partition),
+                self._loop,
+                self,
+                prefetch=self._prefetch,
+                payload_bytes_max=self._payload_bytes_max,
+            )
             self._lines[partition] = line
         if self._connection.is_open:
             line.open(self._connection)

@@ -23,6 +23,8 @@ from typing import Any, Protocol
 
 from pika.exceptions import ChannelClosedByBroker
 
+from holdfast.brokers.care import received
+from holdfast.brokers.rabbitmq_connection import Plain
 from holdfast.brokers.rabbitmq_loop import RabbitLoop
 from holdfast.runtime.ports import Delivery
 
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 SUBSCRIBE_RETRY_S = 0.1
 #: How long it must be quiet before what was returned is handed on without a sign that it is complete.
 QUIET_S = 1.0
+#: The most that a count of hand-outs is believed to be.
+COUNT_MAX = 1_000_000
 
 
 class Keeper(Protocol):
@@ -49,7 +53,16 @@ class Keeper(Protocol):
 class Line:
     """Consumes one queue over a channel of its own."""
 
-    def __init__(self, partition: int, queue: str, prefetch: int, loop: RabbitLoop, keeper: Keeper) -> None:
+    def __init__(
+        self,
+        partition: int,
+        queue: str,
+        loop: RabbitLoop,
+        keeper: Keeper,
+        *,
+        prefetch: int,
+        payload_bytes_max: int,
+    ) -> None:
         self.partition = partition
         #: What was delivered and is not acknowledged, by delivery tag, ascending. Under the lock.
         self.unacked: dict[int, None] = {}
@@ -59,6 +72,7 @@ class Line:
         self.leaving = False
         self._queue = queue
         self._prefetch = prefetch
+        self._payload_bytes_max = payload_bytes_max
         self._loop = loop
         self._keeper = keeper
         self._channel: Any = None
@@ -76,6 +90,7 @@ class Line:
         """Close the channel: the broker takes back what is not acknowledged."""
         self._closing = True
         if self._channel is not None and self._channel.is_open:
+            self._channel.connection.takers.pop(self._channel.channel_number, None)
             # pika would cancel the subscription first, and so lose the order (rule 3), if it did not think that done.
             self._channel._cancelled.update(self._channel._consumers)
             self._channel.close()
@@ -113,16 +128,26 @@ class Line:
             self._loop.later(SUBSCRIBE_RETRY_S, self._ask)
             return
         self._waiting = min(frame.method.message_count, self._prefetch)
+        self._channel.connection.takers[self._channel.channel_number] = self._on_plain
         self._channel.basic_consume(self._queue, self._on_message, consumer_tag=str(self.partition))
 
+    def _on_plain(self, messages: Sequence[Plain]) -> None:
+        found = [
+            received(self.partition, body, int(redelivered), (self, tag), self._payload_bytes_max)
+            for tag, redelivered, body in messages
+        ]
+        for index, delivery in enumerate(found):
+            if self._returned is None:
+                self._keeper.arrived(self, found[index:])
+                return
+            self._returned.append(delivery)
+            self._see_whether_complete(self._returned)
+
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        headers = properties.headers
-        redeliveries = int(headers.get("x-delivery-count", 0)) if headers else 0
-        if method.redelivered and not redeliveries:
-            redeliveries = 1
-        delivery = Delivery(self.partition, body, redeliveries, (self, method.delivery_tag))
-        if headers or properties.content_type or properties.message_id or properties.type:
-            delivery.attributes = _attributes(properties, headers)
+        tag = (self, method.delivery_tag)
+        delivery = delivered(
+            self.partition, body, properties, tag, self._payload_bytes_max, redelivered=method.redelivered
+        )
         if self._returned is None:
             self._keeper.arrived(self, (delivery,))
         else:
@@ -150,11 +175,26 @@ class Line:
         log.warning("subscription ended by the broker", extra={"queue": self._queue})
         self.close()
 
-    def _on_closed(self, _channel: Any, reason: BaseException) -> None:
+    def _on_closed(self, channel: Any, reason: BaseException) -> None:
+        channel.connection.takers.pop(channel.channel_number, None)
         missing = isinstance(reason, ChannelClosedByBroker)
         if missing:
             log.warning("queue cannot be used", extra={"queue": self._queue, "error": str(reason)})
         self._keeper.ended(self, missing=missing)
+
+
+def delivered(
+    partition: int, body: bytes, properties: Any, tag: Any, payload_bytes_max: int, *, redelivered: bool
+) -> Delivery:
+    """Return a message as a delivery. Its count is the broker's, who writes it only into what he hands out again."""
+    headers = properties.headers
+    count = headers.get("x-delivery-count") if headers and redelivered else None
+    # pika's own whole numbers are of a class that no codec knows.
+    redeliveries = min(max(int(count), 1), COUNT_MAX) if isinstance(count, int) else int(redelivered)
+    delivery = received(partition, body, redeliveries, tag, payload_bytes_max)
+    if headers or properties.content_type or properties.message_id or properties.type:
+        delivery.attributes = _attributes(properties, headers)
+    return delivery
 
 
 def _attributes(properties: Any, headers: dict[str, Any] | None) -> dict[str, str]:

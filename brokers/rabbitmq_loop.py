@@ -13,13 +13,16 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pika
 import pika.exceptions
-from pika.adapters.select_connection import SelectConnection
 
-from holdfast.runtime.config import Settings, hide_password
+from holdfast.brokers import tls
+from holdfast.brokers.rabbitmq_connection import Connection
+from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import SettingsError, SetupError, Unavailable
+from holdfast.runtime.redaction import hide_password, redact
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +56,13 @@ def parameters(settings: Settings, purpose: str) -> pika.URLParameters:
     """
     try:
         found = pika.URLParameters(settings.amqp_url)
-    except (ValueError, TypeError, SyntaxError) as error:
-        message = f"HOLDFAST_AMQP_URL is {hide_password(settings.amqp_url)}, which cannot be used: {error}"
-        raise SettingsError(message) from error
+    except (ValueError, TypeError, SyntaxError, OSError) as error:
+        text = redact(str(error), settings.amqp_url)
+        message = f"HOLDFAST_AMQP_URL is {hide_password(settings.amqp_url)}, which cannot be used: {text}"
+        raise SettingsError(message) from None
+    # What is said in the URL itself comes before the settings.
+    if found.ssl_options is not None and "ssl_options=" not in settings.amqp_url:
+        found.ssl_options = pika.SSLOptions(tls.context(settings), found.host)
     if "heartbeat=" not in settings.amqp_url:
         found.heartbeat = HEARTBEAT_S
     found.socket_timeout = CONNECT_TIMEOUT_S
@@ -84,17 +91,49 @@ def explain(settings: Settings, error: BaseException) -> Unavailable | SetupErro
             return SetupError(
                 f"RabbitMQ at {where} does not let this user into the virtual host of HOLDFAST_AMQP_URL"
             )
+    server = f"RabbitMQ at {where}"
+    found = tls.trouble(settings, error, server=server, plain="amqp")
+    if found is None and tls.closed(error):
+        found = _wrong_port(settings, server)
+    if found is not None:
+        return SetupError(found)
     text = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
-    return Unavailable(f"RabbitMQ at {where} cannot be reached: {text}")
+    return Unavailable(f"RabbitMQ at {where} cannot be reached: {redact(text, settings.amqp_url)}")
+
+
+def _wrong_port(settings: Settings, server: str) -> str | None:
+    """Return what is wrong where a server, or something else, ended the connection at once."""
+    parts = urlsplit(settings.amqp_url)
+    host, port = parts.hostname or "localhost", parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    if parts.scheme == "amqp":
+        speaks = tls.speaks(host, port)
+        return f"{server} speaks TLS on this port: begin HOLDFAST_AMQP_URL with amqps://" if speaks else None
+    said = tls.look(settings, host, port)
+    return None if said is None else tls.trouble(settings, said, server=server, plain="amqp")
 
 
 class RabbitLoop:
-    """Keeps one connection with one channel, and tells its handler when they come and go."""
+    """Keeps one connection with one channel, and tells its handler when they come and go.
 
-    def __init__(self, settings: Settings, handler: Handler, purpose: str) -> None:
+    Args:
+        settings: Where the broker is.
+        handler: Who is told.
+        purpose: What the connection is for, for people.
+        prepare: Called before each connection but the first, on the connection's thread: the broker that comes back may
+            have lost what it was told shortly before it went away. It may raise `Unavailable`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        handler: Handler,
+        purpose: str,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._handler = handler
         self._purpose = purpose
+        self._prepare = prepare
         self._connection: Any = None
         self._channel: Any = None
         self._closing = False
@@ -105,20 +144,22 @@ class RabbitLoop:
         self._error: BaseException | None = None
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"holdfast-rabbitmq-{purpose}", daemon=True)
-        self._thread.start()
 
     def wait_open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        """Wait for the first connection.
+        """Begin, and wait for the first connection.
+
+        Not before: the handler, which has the loop only when it is made, may be called at once.
 
         Raises:
             SetupError: The server refuses us.
             Unavailable: It cannot be reached.
         """
+        self._thread.start()
         self._first.wait(timeout_s)
         if self._channel is None:
             error = self._error or TimeoutError(f"no connection within {timeout_s:g} s")
             self.close()
-            raise explain(self._settings, error)
+            raise explain(self._settings, error) from error
 
     def call(self, action: Callable[[], None]) -> bool:
         """Run something on the connection's thread; return False if there is no connection."""
@@ -150,7 +191,9 @@ class RabbitLoop:
 
     def _run(self) -> None:
         while not self._closing:
-            self._connection = SelectConnection(
+            if self._failures and not self._prepared():
+                continue
+            self._connection = Connection(
                 parameters(self._settings, self._purpose),
                 on_open_callback=self._on_open,
                 on_open_error_callback=self._on_open_error,
@@ -160,12 +203,29 @@ class RabbitLoop:
                 self._connection.ioloop.start()
             except Exception as error:  # noqa: BLE001 - pika lets socket errors of every kind through
                 log.warning(
-                    "rabbitmq connection failed", extra={"purpose": self._purpose, "error": repr(error)}
+                    "rabbitmq connection failed",
+                    extra={"purpose": self._purpose, "error": redact(repr(error), self._settings.amqp_url)},
                 )
                 self._gone(error)
             self._connection.ioloop.close()
-            if not self._closing:
-                self._wake.wait(RECONNECT_S[min(self._failures, len(RECONNECT_S)) - 1])
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self._closing:
+            self._wake.wait(RECONNECT_S[min(self._failures, len(RECONNECT_S)) - 1])
+
+    def _prepared(self) -> bool:
+        """Return whether it is worth while to connect; wait if it is not."""
+        try:
+            self._prepare()
+        except Unavailable as error:
+            self._gone(error)
+            self._pause()
+            return False
+        except SetupError as error:
+            # What is there may do all the same; what does not is said where it is used.
+            log.warning("rabbitmq queues cannot be declared", extra={"error": str(error)})
+        return True
 
     def _on_open(self, connection: Any) -> None:
         if self._closing:

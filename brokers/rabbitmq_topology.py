@@ -1,7 +1,8 @@
 """The exchanges and queues of a namespace.
 
 <ns>.commands  direct exchange   routing key = partition -> quorum queue <ns>.commands.<p>, single active consumer
-<ns>.ingress   quorum queue      what other programs send; Holdfast finds the partition and sends it on
+<ns>.ingress   fanout exchange   -> quorum queue <ns>.ingress: what other programs send; Holdfast finds the partition and
+                                 sends it on. A user who may write to this exchange alone reaches no other queue.
 <ns>.dead      fanout exchange   -> quorum queue <ns>.dead: what the broker itself gave up on
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from typing import Any, Self
 
 import pika
@@ -57,8 +59,12 @@ class Topology:
         return found
 
 
-def declare(settings: Settings) -> list[str]:
+def declare(settings: Settings, partitions: Iterable[int] | None = None) -> list[str]:
     """Declare what is missing, adopt what is there, and return what about it is not as we would have it.
+
+    Args:
+        settings: The namespace.
+        partitions: Those whose queues are looked at; all of them without.
 
     Raises:
         SetupError: A queue that is there cannot be used.
@@ -70,8 +76,10 @@ def declare(settings: Settings) -> list[str]:
         declarer.queue(topology.dead, topology.arguments(dead_letters=False))
         declarer.bind(topology.dead, topology.dead, "")
         declarer.exchange(topology.exchange, "direct")
+        declarer.exchange(topology.ingress, "fanout")
         declarer.queue(topology.ingress, topology.arguments())
-        for partition in range(topology.partitions):
+        declarer.bind(topology.ingress, topology.ingress, "")
+        for partition in range(topology.partitions) if partitions is None else partitions:
             declarer.queue(topology.queue(partition), topology.arguments())
             declarer.bind(topology.queue(partition), topology.exchange, str(partition))
         return declarer.differences
@@ -87,7 +95,7 @@ def remove(settings: Settings) -> None:
             *(topology.queue(p) for p in range(topology.partitions)),
         ):
             declarer.channel().queue_delete(name)
-        for name in (topology.exchange, topology.dead):
+        for name in (topology.exchange, topology.ingress, topology.dead):
             declarer.channel().exchange_delete(name)
 
 

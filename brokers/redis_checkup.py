@@ -5,25 +5,28 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import redis
 
-from holdfast.brokers.durability import shortfall
+from holdfast.brokers.durability import shortfall_of
 from holdfast.brokers.finding import Finding, error, numbers, ok, warning
+from holdfast.brokers.keys import Keys
+from holdfast.brokers.redis_cluster import ClusterClient
 from holdfast.brokers.redis_dead_letters import RedisDeadLetters
-from holdfast.brokers.redis_link import RedisLink, info, unavailable
+from holdfast.brokers.redis_link import RedisLink, Spot, info, unavailable
 from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.brokers.redis_namespace import stored_partitions
 from holdfast.brokers.scripts import Script
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import HoldfastError, SetupError
+from holdfast.runtime.loss import KIND as LOST
 
 #: The oldest Redis whose streams and scripts do what we ask of them.
 OLDEST = (6, 2)
-#: What `stream-node-max-bytes` should be: with the default of 4096 an idle instance costs 4.3 KB, with these about
-#: 0.5 to 0.7 KB. Less saves nothing more.
+#: What `stream-node-max-bytes` should be: with the default of 4096 an idle instance costs 4.3 KB, with these 1 to
+#: 1.25 KB. Less saves nothing more.
 NODE_BYTES = (256, 512)
 #: Shares of the memory limit.
 MEMORY_HIGH, MEMORY_FULL = 0.75, 0.95
@@ -36,11 +39,71 @@ CLOCK_TRIES = 5
 def examine_server(
     settings: Settings, link: RedisLink, clock: Callable[[], float] = time.time
 ) -> Iterator[Finding]:
-    """Yield what is to be said of the server; nothing after an error if it cannot be asked."""
+    """Yield what is to be said of the server, or of all primaries of a cluster; nothing after it cannot be asked."""
+    if link.cluster is None:
+        yield from _examine(settings, link, clock)
+        return
+    try:
+        with unavailable(link):
+            spots = link.spots()
+            cluster = list(_cluster(settings, link.cluster, spots))
+        found = [list(_examine(settings, spot, clock)) for spot in spots]
+    except SetupError as refusal:
+        yield error("redis", str(refusal), _remedy(refusal))
+        return
+    except HoldfastError as absence:
+        yield error("redis", str(absence), "start the cluster, or correct HOLDFAST_REDIS_URL")
+        return
+    yield from _together([spot.where for spot in spots], found)
+    yield from cluster
+
+
+def _remedy(refusal: SetupError) -> str:
+    if "TLS" in str(refusal) or "certificate" in str(refusal):
+        return "correct the HOLDFAST_TLS_* settings or the URL; deploy/README.md has an example"
+    return "correct HOLDFAST_REDIS_URL, or give that user the rights (ACL)"
+
+
+def _together(where: Sequence[str], found: Sequence[Sequence[Finding]]) -> Iterator[Finding]:
+    """Yield what all servers have in common once, and anything else with the server's name."""
+    said = [
+        [one._replace(found=one.found.replace(f" at {place}", "")) for one in findings]
+        for place, findings in zip(where, found, strict=True)
+    ]
+    for check in dict.fromkeys(one.check for findings in said for one in findings):
+        each = [[one for one in findings if one.check == check] for findings in said]
+        if all(those == each[0] for those in each):
+            yield from (one._replace(found=f"{one.found} ({len(where)} primaries)") for one in each[0])
+            continue
+        for place, those in zip(where, each, strict=True):
+            yield from (one._replace(found=f"{place}: {one.found}") for one in those)
+
+
+def _cluster(settings: Settings, cluster: ClusterClient, spots: Sequence[Spot]) -> Iterator[Finding]:
+    """Yield whether a cluster is whole, and what it would do without one of its servers."""
+    keys = Keys(settings.namespace)
+    state: Any = cluster.execute_command("CLUSTER INFO")
+    facts = state if isinstance(state, dict) else dict(line.split(":") for line in _text(state).split())
+    shares = Counter(cluster.address_of(keys.feed(p)) for p in range(settings.partitions))
+    count = ", ".join(str(shares[address]) for address in cluster.primaries())
+    found = f"{len(cluster.primaries())} primaries have {count} of the {settings.partitions} partitions"
+    if facts.get("cluster_state") != "ok":
+        yield error("cluster", f"{found}; its state is {facts.get('cluster_state')}", "look at CLUSTER NODES")
+    elif not all(int(info(spot, "replication").get("connected_slaves", 0)) for spot in spots):
+        yield warning(
+            "cluster",
+            f"{found}; some have no replica: when one is gone, its partitions stand still until it is back",
+            "give each primary a replica: redis-cli --cluster add-node ... --cluster-slave",
+        )
+    else:
+        yield ok("cluster", f"{found}; each has a replica")
+
+
+def _examine(settings: Settings, link: Spot, clock: Callable[[], float]) -> Iterator[Finding]:
     try:
         server = info(link, "server")
     except SetupError as refusal:
-        yield error("redis", str(refusal), "correct HOLDFAST_REDIS_URL, or give that user the rights (ACL)")
+        yield error("redis", str(refusal), _remedy(refusal))
         return
     except HoldfastError as absence:
         yield error("redis", str(absence), "start Redis, or correct HOLDFAST_REDIS_URL")
@@ -78,7 +141,7 @@ def _version(server: dict[str, Any], where: str) -> Finding:
     return ok("redis", f"{name} at {where}")
 
 
-def _role(link: RedisLink) -> Iterator[Finding]:
+def _role(link: Spot) -> Iterator[Finding]:
     replication = info(link, "replication")
     if replication.get("role") != "master":
         primary = f"{replication.get('master_host')}:{replication.get('master_port')}"
@@ -87,8 +150,8 @@ def _role(link: RedisLink) -> Iterator[Finding]:
         )
 
 
-def _durability(settings: Settings, link: RedisLink) -> Iterator[Finding]:
-    problem = shortfall(settings.durability, link)
+def _durability(settings: Settings, link: Spot) -> Iterator[Finding]:
+    problem = shortfall_of(settings.durability, link)
     if problem:
         found, _, remedy = problem.partition(". ")
         yield error("durability", found, remedy)
@@ -102,7 +165,7 @@ def _durability(settings: Settings, link: RedisLink) -> Iterator[Finding]:
         yield ok("durability", f"{settings.durability}, and the server gives it")
 
 
-def _aof(link: RedisLink) -> Iterator[Finding]:
+def _aof(link: Spot) -> Iterator[Finding]:
     persistence = info(link, "persistence")
     failed = [
         name
@@ -113,7 +176,7 @@ def _aof(link: RedisLink) -> Iterator[Finding]:
         yield error("aof", f"{' and '.join(failed)}: not ok", "look at Redis's log; is its disk full?")
 
 
-def _eviction(link: RedisLink) -> Iterator[Finding]:
+def _eviction(link: Spot) -> Iterator[Finding]:
     policy = str(info(link, "memory").get("maxmemory_policy", "unknown"))
     if policy == "noeviction":
         yield ok("eviction", "noeviction")
@@ -125,7 +188,7 @@ def _eviction(link: RedisLink) -> Iterator[Finding]:
         )
 
 
-def _memory(link: RedisLink) -> Iterator[Finding]:
+def _memory(link: Spot) -> Iterator[Finding]:
     memory = info(link, "memory")
     used, limit = int(memory.get("used_memory", 0)), int(memory.get("maxmemory", 0))
     whose = "maxmemory"
@@ -154,9 +217,9 @@ def _size(count: int) -> str:
     return f"{count / 1024:.0f} KB"
 
 
-def _stream_nodes(link: RedisLink) -> Iterator[Finding]:
+def _stream_nodes(link: Spot) -> Iterator[Finding]:
     low, high = NODE_BYTES
-    remedy = f"run CONFIG SET stream-node-max-bytes {high} and put it into redis.conf"
+    remedy = f"run CONFIG SET stream-node-max-bytes {low} and put it into redis.conf"
     with unavailable(link):
         try:
             found: Any = link.client.config_get("stream-node-max-bytes")
@@ -169,7 +232,7 @@ def _stream_nodes(link: RedisLink) -> Iterator[Finding]:
     elif low <= int(value) <= high:
         yield ok("stream-nodes", f"stream-node-max-bytes {value}")
     else:
-        cost = ": an idle instance costs 4.3 KB, not 0.7" if int(value) == 4096 else ""
+        cost = ": an idle instance costs 4.3 KB, not 1" if int(value) == 4096 else ""
         yield warning("stream-nodes", f"stream-node-max-bytes {value}{cost}", remedy)
 
 
@@ -180,7 +243,7 @@ _CALLERS = ("EVALSHA", "EVAL")
 _SUBCOMMANDS = {"XINFO": ("STREAM",)}
 
 
-def _rights(settings: Settings, link: RedisLink) -> Iterator[Finding]:
+def _rights(settings: Settings, link: Spot) -> Iterator[Finding]:
     """Yield whether the user may run what the scripts do: one who may not would be stopped in the middle of one."""
     names = sorted({*_CALLERS, *(name for script in Script for name in _CALL.findall(script.source))})
     client, key = link.client, f"{{{settings.namespace}.0}}:doctor"
@@ -196,7 +259,7 @@ def _rights(settings: Settings, link: RedisLink) -> Iterator[Finding]:
                 words = (name, *_SUBCOMMANDS.get(name, ()), *[key] * (arities[name] - 1))
                 pipe.execute_command("ACL", "DRYRUN", user, *words)
             answers = pipe.execute(raise_on_error=False)
-        except redis.exceptions.NoPermissionError:
+        except redis.exceptions.ResponseError:
             remedy = f"let it run ACL WHOAMI and ACL DRYRUN, or see to it that it may run {', '.join(names)}"
             yield warning("rights", "whether this user may run all that is needed cannot be asked", remedy)
             return
@@ -206,7 +269,8 @@ def _rights(settings: Settings, link: RedisLink) -> Iterator[Finding]:
     if missing:
         found = f"user {_text(user)!r} may not run {', '.join(missing)} on keys of {settings.namespace!r}"
         rights = " ".join(f"+{name.lower()}" for name in missing)
-        yield error("rights", found, f"run ACL SETUSER {_text(user)} {rights} ~{{{settings.namespace}*")
+        patterns = f"~{{{settings.namespace}}}:* ~{{{settings.namespace}.*}}:*"
+        yield error("rights", found, f"run ACL SETUSER {_text(user)} {rights} {patterns}")
     else:
         yield ok("rights", f"user {_text(user)!r} may run all that is needed")
 
@@ -220,7 +284,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _clocks(link: RedisLink, clock: Callable[[], float]) -> Iterator[Finding]:
+def _clocks(link: Spot, clock: Callable[[], float]) -> Iterator[Finding]:
     quickest, skew = float("inf"), 0.0
     for _ in range(CLOCK_TRIES):
         with unavailable(link):
@@ -276,5 +340,11 @@ def examine_work(settings: Settings, link: RedisLink, waiting: int) -> Iterator[
     count = RedisDeadLetters(settings, link).count()
     if count:
         yield warning("dead-letters", f"{count:,}", "look at them with `holdfast dead list`")
+        lost = RedisDeadLetters(settings, link).count(kind=LOST)
+        if lost:
+            found = f"{lost:,} times an instance was found to have lost records, after a failover or a power failure"
+            yield error(
+                "losses", found, "look at them with `holdfast dead list --kind lost`, and discard them"
+            )
     else:
         yield ok("dead-letters", "none")

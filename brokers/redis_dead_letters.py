@@ -22,6 +22,8 @@ from holdfast.runtime.record import EffectEntry
 
 #: Dead letters read at a time.
 PAGE = 100
+#: Dead letters that are encoded and written at a time.
+ADDED_MAX = 100
 
 _decoder = msgspec.msgpack.Decoder(DeadLetter)
 
@@ -37,11 +39,14 @@ class RedisDeadLetters:
     def add(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters: the letter first, so that the index never points at nothing."""
         with unavailable(self._link):
-            pipe = self._link.client.pipeline(transaction=False)
-            for letter in letters:
-                pipe.hset(self._keys.dead_letters(letter.partition), letter.id, encode(letter))
-                pipe.zadd(self._keys.dead(letter.partition), {letter.id: letter.at_ms})
-            pipe.execute()
+            for start in range(0, len(letters), ADDED_MAX):
+                # In transactions: a server that becomes full in between must not keep what no index points at.
+                for partition, some in _by_partition(letters[start : start + ADDED_MAX]).items():
+                    pipe = self._link.at(self._keys.dead(partition)).pipeline(transaction=True)
+                    for letter in some:
+                        pipe.hset(self._keys.dead_letters(partition), letter.id, encode(letter))
+                        pipe.zadd(self._keys.dead(partition), {letter.id: letter.at_ms})
+                    pipe.execute()
 
     def list(
         self,
@@ -115,7 +120,7 @@ class RedisDeadLetters:
         if partition is None:
             return False
         with unavailable(self._link):
-            pipe = self._link.client.pipeline(transaction=True)
+            pipe = self._link.at(self._keys.dead(partition)).pipeline(transaction=True)
             pipe.zrem(self._keys.dead(partition), id)
             pipe.hdel(self._keys.dead_letters(partition), id)
             return bool(pipe.execute()[1])
@@ -140,3 +145,10 @@ def _partition(id_: str, partitions: int) -> int | None:
     """Return the partition that a dead letter's id names, or None if it is no such id."""
     text = id_.partition(".")[0]
     return int(text) if text.isascii() and text.isdigit() and int(text) < partitions else None
+
+
+def _by_partition(letters: Sequence[DeadLetter]) -> dict[int, list[DeadLetter]]:
+    found: dict[int, list[DeadLetter]] = {}
+    for letter in letters:
+        found.setdefault(letter.partition, []).append(letter)
+    return found

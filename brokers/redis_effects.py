@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from holdfast.brokers import scripts
+from holdfast.brokers.effect_line import line_of
 from holdfast.brokers.keys import PUT_OFF, Keys, effect_name
-from holdfast.brokers.memory_effects import line_of
 from holdfast.brokers.redis_link import RedisLink, unavailable
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.codec import encode
@@ -30,6 +30,8 @@ from holdfast.runtime.effect_queue import (
 EFFECTS_PER_CALL = 128
 #: The longest single wait, below the link's own timeout, so that a dead connection is noticed.
 WAIT_STEP_S = 5.0
+#: Before every entry.
+START = "0-0"
 #: Notes looked at in one step of a listing.
 SCAN_STEP = 500
 
@@ -41,25 +43,34 @@ class RedisEffects:
 
     def __init__(self, settings: Settings, link: RedisLink) -> None:
         self._link = link
+        self._changes = link.changes
+        #: Partitions that are read from the beginning: another server's ids may be lower than the former one's.
+        self._anew: set[int] = set()
         self._keys = Keys(settings.namespace)
 
     def arrivals(self, after: Mapping[int, str], limit: int, timeout_s: float) -> list[Waiting]:
         """Wait on all streams at once; the server wakes us."""
         if not after:
             return []
-        partitions = {self._keys.effects(partition).encode(): partition for partition in after}
+        partitions = {self._keys.effects(partition): partition for partition in after}
+        wanted = {
+            name: START if partition in self._anew else after[partition]
+            for name, partition in partitions.items()
+        }
         block_ms = max(1, int(min(timeout_s, WAIT_STEP_S) * 1000))
         with unavailable(self._link):
-            found: Any = self._link.client.execute_command(
-                "XREAD", "COUNT", limit, "BLOCK", block_ms, "STREAMS", *partitions, *after.values()
-            )
-        if isinstance(found, dict):
-            found = found.items()
-        return [
-            Waiting(partitions[stream], position.decode(), _data(fields))
-            for stream, entries in found or ()
+            found = self._link.read_streams(wanted, limit, block_ms)
+        arrived = [
+            Waiting(partitions[stream.decode()], position.decode(), _data(fields))
+            for stream, entries in found
             for position, fields in entries
         ]
+        if self._link.changes != self._changes:
+            self._changes = self._link.changes
+            self._anew = set(after)
+        else:
+            self._anew.difference_update(one.partition for one in arrived)
+        return arrived
 
     def begin(
         self, tickets: Sequence[Ticket], owner: str, dead: Collection[str] = ()
@@ -112,15 +123,23 @@ class RedisEffects:
             for ticket in chunk:
                 delay = by_ticket[ticket]
                 args += (ticket.position, effect_name(ticket), delay.delay_ms, encode(delay.note))
-            keys = (*self._four(partition), self._keys.schedule(partition), self._keys.timers(partition))
+            own = self._keys
+            schedule = (own.schedule(partition), own.timers(partition), own.timer_names(partition))
+            keys = (*self._four(partition), *schedule)
             return Call(Script.PUT_OFF, keys, args)
 
         return [bool(reply) for reply in self._run([delay.ticket for delay in delays], call)]
 
+    def let_go(self, partition: int, owner: str, keeping: Collection[Ticket]) -> bool:
+        """See let_go.lua."""
+        keys = (self._keys.serving(partition), self._keys.begun(partition))
+        call = Call(Script.LET_GO, keys, (owner, *map(effect_name, keeping)))
+        return int(scripts.run(self._link, [call])[0]) >= 0
+
     def restore(self, ticket: Ticket, data: bytes) -> None:
         """Put an effect back as if it were new, in one transaction."""
         with unavailable(self._link):
-            pipe = self._link.client.pipeline(transaction=True)
+            pipe = self._link.at(self._keys.effects(ticket.partition)).pipeline(transaction=True)
             pipe.hdel(self._keys.begun(ticket.partition), effect_name(ticket))
             pipe.xadd(self._keys.effects(ticket.partition), {"e": data})
             pipe.execute()

@@ -113,11 +113,10 @@ class RedisFeed:
         if not after:
             return []
         names = {self._keys.feed(p): p for p in after}
-        wanted: Any = {name: after[p] for name, p in names.items()}
+        wanted = {name: after[p] for name, p in names.items()}
         with unavailable(self._link):
-            found: Any = self._link.client.xread(
-                wanted, count=1, block=max(1, int(min(timeout_s, WAIT_STEP_S) * 1000))
-            )
+            block_ms = max(1, int(min(timeout_s, WAIT_STEP_S) * 1000))
+            found = self._link.read_streams(wanted, 1, block_ms)
         return [names[name.decode()] for name, _ in found]
 
     def records(self, wanted: Sequence[tuple[Ref, int]], limit: int) -> list[list[tuple[int, bytes]]]:

@@ -11,8 +11,8 @@ import msgspec
 
 from holdfast.brokers import scripts
 from holdfast.brokers.durability import Barrier
-from holdfast.brokers.keys import Keys
-from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.keys import Keys, name_of_effect
+from holdfast.brokers.redis_link import BARE, RedisLink, unavailable
 from holdfast.brokers.scripts import (
     Call,
     CommitCall,
@@ -41,8 +41,10 @@ from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
 
 #: Instances per script call: a call must stay around a millisecond, since Redis does nothing else meanwhile.
 INSTANCES_PER_CALL = 64
-#: Log entries that one call returns for one instance, and that one later read returns.
+#: Log entries that one call returns for one instance, and that one further page has.
 ENTRIES_PER_CALL = 1_000
+#: Further pages of a log that are asked for in one round trip: Redis reads one while we take in the one before.
+PAGES_PER_TRIP = 10
 #: Log entries that one call deletes.
 TRIM_PER_CALL = 5_000
 #: The longest single wait on a log, so that a dead connection is noticed.
@@ -99,8 +101,8 @@ class RedisJournal:
         _, seq, head, token, run_state, parked, reason, unique, snapshot, first, *tail = reply
         entries = list(enumerate(tail, int(first.partition(b"-")[0]))) if tail else []
         # The rest of a long tail is read up to where the log was: others may be writing to it.
-        while entries and (missing := int(seq) - entries[-1][0]) > 0:
-            more = self.entries(ref, entries[-1][0], min(missing, ENTRIES_PER_CALL))
+        while entries and entries[-1][0] < int(seq):
+            more = self._further(ref, entries[-1][0] + 1, int(seq))
             if not more:
                 break  # the log ends before its instance; whoever folds it says so
             entries += more
@@ -116,6 +118,18 @@ class RedisJournal:
             reason.decode(),
             unique.decode(),
         )
+
+    def _further(self, ref: Ref, first: int, last: int) -> list[tuple[int, bytes]]:
+        """Return the next entries of a long log, several pages in one round trip, read as they come."""
+        starts = range(first, last + 1, ENTRIES_PER_CALL)[:PAGES_PER_TRIP]
+        with unavailable(self._link):
+            pipe = self._link.client.pipeline(transaction=False)
+            for start in starts:
+                end = min(start + ENTRIES_PER_CALL - 1, last)
+                pipe.execute_command("XRANGE", self._keys.log(ref), f"{start}-0", f"{end}-0", **BARE)
+            return [
+                (int(id_.partition(b"-")[0]), fields[1]) for page in pipe.execute() for id_, fields in page
+            ]
 
     def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
         """Write commits; see commit.lua."""
@@ -136,6 +150,9 @@ class RedisJournal:
             own.schedule(partition),
             own.timers(partition),
             own.readers(partition),
+            own.timer_names(partition),
+            own.serving(partition),
+            own.begun(partition),
         ]
         for commit in commits:
             ref = commit.ref
@@ -157,16 +174,21 @@ class RedisJournal:
         more = MoreCall(
             len(keys) + 1,
             [ParkCall(id_, _placed(body, blobs), first) for id_, body, first in commit.parks] or None,
+            commit.parks_max if commit.parks else None,
             commit.unparks or None,
             commit.reason,
             commit.unique,
             commit.unique_until_ms or None,
             _placed(encode(commit.wipe), blobs) if commit.wipe is not None else None,
             [DeadCall(one.id, one.at_ms, _placed(encode(one), blobs)) for one in commit.dead] or None,
+            commit.ref.scope if commit.secret else None,
+            _placed(commit.secret, blobs) if commit.secret else None,
         )
         own, ref = self._keys, commit.ref
         keys += (own.parked(ref), own.parked_bodies(ref), own.snap(ref))
         keys += (own.dead(ref.partition), own.dead_letters(ref.partition), own.observations(ref))
+        if commit.secret:
+            keys.append(own.secrets(ref.partition))
         return more
 
     def parked(self, refs: Sequence[Ref], limit: int) -> list[list[tuple[str, bytes]]]:
@@ -268,8 +290,12 @@ _REFUSALS: dict[bytes, type[Conflict | Fenced]] = {
 }
 
 
-def _committed(token: int, feed_id: bytes, parked: int) -> Committed:
-    return Committed(token, feed_id.decode(), None if parked < 0 else int(parked))
+def _committed(
+    token: int, feed_id: bytes, parked: int, crowded_out: Sequence[bytes] = (), begun: Sequence[bytes] = ()
+) -> Committed:
+    out = tuple(id_.decode() for id_ in crowded_out) if crowded_out else ()
+    at = tuple(position.decode() for position in begun) if begun else ()
+    return Committed(token, feed_id.decode() if feed_id else "", None if parked < 0 else int(parked), out, at)
 
 
 def _placed(data: bytes, blobs: list[bytes]) -> int:
@@ -290,13 +316,21 @@ def _commit_one(commit: Commit, blobs: list[bytes], more: MoreCall | None) -> Co
         commit.new_head,
         commit.was,
         commit.run_state,
-        [_placed(encode(effect), blobs) for effect in commit.effects],
+        [_placed(encode(effect), blobs) for effect in commit.effects] if commit.effects else (),
         commit.cancels,
         [
             TimerCall(timer.name, timer.due_ms, timer.delay_ms, _placed(timer.envelope, blobs))
             for timer in commit.timers
-        ],
+        ]
+        if commit.timers
+        else (),
         more,
+        [
+            name_of_effect(effect.workflow, effect.key, effect.id) if begins else ""
+            for effect, begins in zip(commit.effects, commit.begins, strict=True)
+        ]
+        if commit.begins
+        else None,
     )
 
 

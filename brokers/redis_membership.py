@@ -42,7 +42,7 @@ class RedisMembership:
     def leave(self, member_id: str) -> None:
         """Forget a member first, and then free what it served: nobody takes it for alive in between."""
         with unavailable(self._link):
-            pipe = self._link.client.pipeline(transaction=True)
+            pipe = self._link.at(self._keys.members()).pipeline(transaction=True)
             pipe.zrem(self._keys.members(), member_id)
             pipe.hdel(self._keys.member_facts(), member_id)
             pipe.execute()

@@ -22,7 +22,7 @@ def settle(settings: Settings, link: RedisLink) -> None:
     """
     key = Keys(settings.namespace).meta()
     with unavailable(link):
-        pipe = link.client.pipeline(transaction=True)
+        pipe = link.at(key).pipeline(transaction=True)
         pipe.hsetnx(key, "partitions", settings.partitions)
         pipe.hsetnx(key, "incarnation", secrets.token_hex(8))
         pipe.hget(key, "partitions")

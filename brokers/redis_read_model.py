@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import redis
 
 from holdfast.brokers import scripts
 from holdfast.brokers.keys import Keys
-from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.redis_link import RedisLink, at, unavailable
 from holdfast.brokers.scripts import Call, Script
-from holdfast.runtime.config import Settings
-from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.checks import said
+from holdfast.runtime.config import Settings, check_redis_url
+from holdfast.runtime.errors import HoldfastError, SettingsError, WorkflowError
 from holdfast.runtime.feed import Reader, Stale
 from holdfast.runtime.keys import Ref
 
@@ -52,10 +52,20 @@ class RedisStore:
     #: The server; empty for the installation's own.
     url: str = ""
 
+    def __post_init__(self) -> None:
+        url: Any = self.url
+        if not isinstance(url, str):
+            message = f"RedisStore({said(url)}): the URL must be text, such as redis://localhost:6379/0"
+            raise WorkflowError(message)
+        try:
+            check_redis_url("the URL of a RedisStore", url)
+        except SettingsError as error:
+            raise WorkflowError(str(error)) from None
+
     def open(self, settings: Settings, projection: str) -> RedisReadModel:
         """Return the read model; called by workers."""
         if self.url:
-            settings = msgspec.structs.replace(settings, redis_url=self.url)
+            settings = at(settings, self.url)
         return RedisReadModel(settings, projection)
 
 
@@ -127,7 +137,7 @@ class RedisReadModel:
     def transaction(self, generation: int, partitions: Sequence[int]) -> Iterator[_Writing]:
         """Watch the partitions, look, queue, and carry out what was queued if nobody else moved them."""
         with self._refusals():
-            pipe: Any = self._link.client.pipeline(transaction=True)
+            pipe: Any = self._link.at(self._keys.model_live(self._projection)).pipeline(transaction=True)
             pipe.watch(*(self._keys.model_applied(self._projection, generation, p) for p in partitions))
         try:
             yield _Writing(pipe, self._keys, self._projection, generation)
@@ -160,6 +170,12 @@ class RedisReadModel:
         except (redis.exceptions.RedisError, OSError):
             with unavailable(self._link):
                 raise
+
+    def positions(self, generation: int) -> dict[int, str]:
+        """Return how far the feed was read."""
+        with unavailable(self._link):
+            found: Any = self._link.client.hgetall(self._keys.model_positions(self._projection, generation))
+        return {int(partition): position.decode() for partition, position in found.items()}
 
     def reachable(self) -> bool:
         """Return whether the server answers."""
@@ -250,6 +266,10 @@ class RedisCheckpoints:
         ]
         if calls:
             scripts.run(self._link, calls)
+
+    def positions(self, generation: int) -> dict[int, str]:  # noqa: ARG002 - the port's signature
+        """Return nothing: what is kept here is where the feed is, and goes back with it."""
+        return {}
 
     def reachable(self) -> bool:
         """Return True: the handlers' own store is not known here, so their errors are theirs."""

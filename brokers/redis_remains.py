@@ -1,8 +1,8 @@
 """The remains of instances that are over, in Redis: looked for page by page, and removed by one script a page.
 
-Nothing keeps, for every instance, a list of what it has in the outbox: that would cost each decision a write, for what
-few instances ever need. So whoever is cancelled has the partition's streams and hashes looked through, off the path of
-everybody else.
+Timers may be many and far away, so theirs are found by name. Nothing keeps a list of what an instance has in the outbox
+or among the dead letters: that would cost each decision a write, for what few instances ever need. Outboxes are short
+while their pool is served, so whoever is cancelled has the partition's looked through, off the path of everybody else.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import msgspec
 from holdfast.brokers import scripts
 from holdfast.brokers.keys import PUT_OFF, Keys, name_of_effect
 from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.redis_timer_names import TimerNames
 from holdfast.brokers.scripts import Call, Script
+from holdfast.runtime import faults
 from holdfast.runtime.config import Settings
 from holdfast.runtime.dead_letter import DeadLetter
+from holdfast.runtime.faults import Point
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.record import EffectEntry
 
@@ -38,13 +41,18 @@ class RedisRemains:
     def withdraw(self, ref: Ref) -> int:
         """Remove timers and effects; see withdraw.lua."""
         timers = self._remove(ref, "timers", self._timers(ref))
+        faults.reach(Point.REMAINING_TIMERS_REMOVED)
         return timers + self._remove(ref, "effects", self._effects(ref))
 
     def scrub(self, ref: Ref) -> int:
-        """Remove the dead letters too."""
-        return self.withdraw(ref) + self._remove(ref, "dead", self._letters(ref))
+        """Remove the dead letters and observations too."""
+        count = self.withdraw(ref)
+        faults.reach(Point.REMAINING_EFFECTS_REMOVED)
+        count += self._remove(ref, "dead", self._letters(ref))
+        return count + self._remove(ref, "observations")
 
-    def _remove(self, ref: Ref, what: str, pages: Iterator[Sequence[bytes]]) -> int:
+    def _remove(self, ref: Ref, what: str, pages: Iterator[Sequence[bytes]] | None = None) -> int:
+        """Remove what was found, page by page; without pages, all that goes by the instance's own name."""
         own, partition = self._keys, ref.partition
         keys = (
             own.actor(ref),
@@ -55,15 +63,17 @@ class RedisRemains:
             own.dead_letters(partition),
             own.begun(partition),
             own.effect_notes(partition),
+            own.timer_names(partition),
+            own.observations(ref),
         )
-        calls = (Call(Script.WITHDRAW, keys, (what, *found)) for found in pages if found)
+        found = [()] if pages is None else (page for page in pages if page)
+        calls = (Call(Script.WITHDRAW, keys, (what, *page)) for page in found)
         return sum(int(scripts.run(self._link, [call])[0]) for call in calls)
 
     def _timers(self, ref: Ref) -> Iterator[Sequence[bytes]]:
         # Put-off effects wait in the same hash, under names of their own.
-        own = (*(f"{ref.scope}{mark}".encode() for mark in "/:"), put_off_name(ref).encode())
-        for found in self._scan(self._keys.timers(ref.partition)):
-            yield [name for name in found if name.startswith(own)]
+        own = (*(f"{ref.scope}{mark}" for mark in "/:"), put_off_name(ref))
+        return TimerNames(self._keys, self._link).beginning_with(ref.partition, *own)
 
     def _letters(self, ref: Ref) -> Iterator[Sequence[bytes]]:
         for found in self._scan(self._keys.dead_letters(ref.partition)):

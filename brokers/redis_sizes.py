@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.brokers.keys import Keys
-from holdfast.brokers.memory_sizes import size_of
 from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.sample import size_of
 from holdfast.runtime.config import Settings
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref

@@ -47,7 +47,7 @@ class RedisSlots:
         if not held:
             return
         with unavailable(self._link):
-            seconds, micros = self._link.client.time()
+            seconds, micros = self._link.at(self._keys.slots("")).time()
             until = seconds * 1000 + micros // 1000 + lease_ms
             pipe = self._link.client.pipeline(transaction=False)
             for want in held:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ import redis
 from holdfast.brokers import scripts
 from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.redis_timer_names import TimerNames
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.clock import monotonic
 from holdfast.runtime.config import Settings
@@ -25,9 +25,6 @@ POOL = "timer"
 STRIDE = 1_000
 #: How long a subscription may take to begin.
 SUBSCRIBE_S = 2.0
-
-#: What a glob of Redis takes for more than itself.
-_GLOB = re.compile(r"([\\*?\[\]^-])")
 
 _Line = tuple[int, str, bytes]  # due, name, envelope
 
@@ -52,7 +49,14 @@ class RedisTimers:
         calls = [
             Call(
                 Script.FIRE,
-                (own.schedule(p), own.timers(p), own.due(p), own.effects(p), own.serving(p)),
+                (
+                    own.schedule(p),
+                    own.timers(p),
+                    own.due(p),
+                    own.effects(p),
+                    own.serving(p),
+                    own.timer_names(p),
+                ),
                 (limit, POOL, owner),
             )
             for p in partitions
@@ -126,7 +130,7 @@ class RedisTimers:
     def pending(
         self, *, workflow: str | None = None, key: str | None = None, limit: int = 100
     ) -> list[PendingTimer]:
-        """Return timers by due time; those of one instance are looked for among all of its partition."""
+        """Return timers by due time; those of one instance are found by their names."""
         scope = timer_scope(workflow, key)
         found: list[_Line] = []
         if workflow is not None and key is not None:
@@ -138,11 +142,14 @@ class RedisTimers:
 
     def _of_one(self, partition: int, scope: str) -> Iterator[_Line]:
         yield from self._moved(partition, scope)
-        pattern = _GLOB.sub(r"\\\1", scope) + "*"
-        with unavailable(self._link):
-            scan: Any = self._link.client.zscan_iter(self._keys.schedule(partition), pattern, count=STRIDE)
-            due: list[tuple[bytes, float]] = list(dict(scan).items())
-        yield from self._bodies(partition, due)
+        for names in TimerNames(self._keys, self._link).beginning_with(partition, scope):
+            with unavailable(self._link):
+                scores: Any = self._link.client.zmscore(
+                    self._keys.schedule(partition), [name.decode() for name in names]
+                )
+            yield from self._bodies(
+                partition, [(name, due) for name, due in zip(names, scores, strict=True) if due is not None]
+            )
 
     def _of_partition(self, partition: int, scope: str, limit: int) -> Iterator[_Line]:
         yield from self._moved(partition, scope)

@@ -7,9 +7,9 @@ pending, in order, and then reads new entries. What is acknowledged is deleted.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -17,13 +17,13 @@ from typing import Any
 import redis
 
 from holdfast.brokers import scripts
-from holdfast.brokers.care import company
-from holdfast.brokers.durability import barrier
+from holdfast.brokers.care import BATCH_BYTES, company, received
+from holdfast.brokers.durability import AnotherServer, barrier
 from holdfast.brokers.keys import Keys
-from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.redis_link import RedisLink, full_sentence, is_full, unavailable
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.config import Settings
-from holdfast.runtime.errors import HoldfastError, PublishFailed, Unavailable
+from holdfast.runtime.errors import HoldfastError, Overloaded, PublishFailed, Unavailable
 from holdfast.runtime.ports import Delivery
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,13 @@ GROUP = "holdfast"
 POOL = "command"
 #: Messages that one round trip publishes.
 PUBLISH_MAX = 500
-#: Messages that wait in this process to be published before `publish` makes its caller wait.
+#: The bytes after which a round trip takes no more.
+PUBLISH_BYTES = 4 * 1024 * 1024
+#: Messages that wait in this process to be published before `publish` makes its caller wait, and their bytes.
 PUBLISH_QUEUE_MAX = 10_000
+PUBLISH_QUEUE_BYTES_MAX = 64 * 1024 * 1024
+#: How often a server that was out of memory is tried.
+FULL_STEP_S = 0.2
 #: How long one blocking read lasts at most: a new assignment is seen after it.
 READ_STEP_S = 0.25
 #: Pending entries that are looked at at a time.
@@ -74,8 +79,27 @@ class RedisTransport:
             return [int(found) for found in pipe.execute()]
 
 
+class _Outgoing:
+    """A message on its way."""
+
+    __slots__ = ("body", "future", "partition", "patience")
+
+    def __init__(self, partition: int, body: bytes, wait_s: float) -> None:
+        self.partition = partition
+        self.body = body
+        self.future: Future[None] = Future()
+        # From now on it cannot be cancelled: the message is on its way.
+        self.future.set_running_or_notify_cancel()
+        #: Until when it is tried where Redis has no memory for it.
+        self.patience = time.monotonic() + wait_s
+
+
 class RedisPublisher:
-    """Hands messages to one thread, which publishes whatever has gathered in one round trip."""
+    """Hands messages to one thread, which publishes whatever has gathered in one round trip.
+
+    While Redis is out of memory they wait here, in order, for as long as their senders want to (`send_wait_s`); and
+    where too many wait, `publish` makes its caller wait.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._link = RedisLink(settings)
@@ -87,71 +111,134 @@ class RedisPublisher:
         except HoldfastError:
             self._link.close()
             raise
-        self._waiting: queue.Queue[tuple[int, bytes, Future[None]] | None] = queue.Queue(PUBLISH_QUEUE_MAX)
-        self._closing = threading.Lock()
+        self._wait_s = settings.send_wait_s
+        self._room = threading.Condition()
+        self._waiting: deque[_Outgoing] = deque()
+        self._waiting_bytes = 0
         self._closed = False
+        #: Why nothing is taken at the moment; empty while something is.
+        self._full = ""
         #: Why nothing more is sent: the server was away while the publisher was closing.
         self._given_up: HoldfastError | None = None
         self._thread = threading.Thread(target=self._run, name="holdfast-publish", daemon=True)
         self._thread.start()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether `publish` would make its caller wait."""
+        return len(self._waiting) >= PUBLISH_QUEUE_MAX or self._waiting_bytes >= PUBLISH_QUEUE_BYTES_MAX
+
     def publish(self, partition: int, body: bytes) -> Future[None]:
-        """Send a message; it is confirmed when Redis has it (and, where so configured, its disk or replicas)."""
-        future: Future[None] = Future()
-        # From now on it cannot be cancelled: the message is on its way.
-        future.set_running_or_notify_cancel()
-        with self._closing:
+        """Send a message; it is confirmed when Redis has it (and, where so configured, its disk or replicas).
+
+        Raises:
+            Overloaded: There was no room for too long; or, for those who never wait, Redis takes nothing now.
+            PublishFailed: The publisher is closed.
+        """
+        with self._room:
+            if self.crowded and not self._closed:
+                self._room.wait_for(lambda: not self.crowded or self._closed, self._wait_s)
             if self._closed:
                 message = "the publisher is closed"
                 raise PublishFailed(message)
-            self._waiting.put((partition, body, future))
-        return future
+            if self.crowded:
+                why = self._full or "Redis takes messages too slowly"
+                message = (
+                    f"{why}; {len(self._waiting):,} commands wait in this process: this one was not sent"
+                )
+                raise Overloaded(f"{message}. Send it again later")
+            outgoing = _Outgoing(partition, body, self._wait_s)
+            self._waiting.append(outgoing)
+            self._waiting_bytes += len(body)
+            self._room.notify_all()
+        return outgoing.future
 
     def close(self) -> None:
         """Publish what has gathered, and stop. Where the server does not answer the rest fails with the first."""
-        with self._closing:
+        with self._room:
             if self._closed:
                 return
             self._closed = True
-            self._waiting.put(None)
+            self._room.notify_all()
         self._thread.join()
         self._link.close()
 
     def _run(self) -> None:
-        while True:
-            batch = [self._waiting.get()]
-            while len(batch) < PUBLISH_MAX and batch[-1] is not None:
-                try:
-                    batch.append(self._waiting.get_nowait())
-                except queue.Empty:
-                    break
-            messages = [one for one in batch if one is not None]
-            if messages:
-                self._publish(messages)
-            if batch[-1] is None:
-                return
+        while batch := self._gathered():
+            left = self._publish(batch)
+            if not left:
+                continue
+            with self._room:
+                self._waiting.extendleft(reversed(left))
+                self._waiting_bytes += sum(len(one.body) for one in left)
+                if self._closed:
+                    self._given_up = self._given_up or Unavailable(self._full)
+            self._stopping_or(FULL_STEP_S)
 
-    def _publish(self, messages: Sequence[tuple[int, bytes, Future[None]]]) -> None:
+    def _stopping_or(self, seconds: float) -> None:
+        with self._room:
+            self._room.wait_for(lambda: self._closed, seconds)
+
+    def _gathered(self) -> list[_Outgoing]:
+        """Return what has gathered, once there is something; nothing when all is sent and no more will come."""
+        with self._room:
+            self._room.wait_for(lambda: self._waiting or self._closed)
+            batch: list[_Outgoing] = []
+            size = 0
+            # Of those that there was no memory for only the first is tried: none shall be taken before it.
+            most = 1 if self._full else PUBLISH_MAX
+            while self._waiting and len(batch) < most and size < PUBLISH_BYTES:
+                batch.append(self._waiting.popleft())
+                size += len(batch[-1].body)
+            self._waiting_bytes -= size
+            self._room.notify_all()
+        return batch
+
+    def _publish(self, messages: Sequence[_Outgoing]) -> list[_Outgoing]:
+        """Publish messages; return those that there was no memory for and that may wait."""
         replies: list[Any]
         try:
             if self._given_up is not None:
                 raise self._given_up
-            with unavailable(self._link):
-                pipe = self._link.client.pipeline(transaction=False)
-                for partition, body, _ in messages:
-                    pipe.xadd(self._keys.commands(partition), {"m": body})
-                replies = pipe.execute(raise_on_error=False)
-            if self._barrier is not None:
-                self._barrier.take()
+            try:
+                replies = self._write(messages)
+            except AnotherServer:
+                # Nobody knows who has them: the one who answers now gets them all. Ids tell copies.
+                replies = self._write(messages)
         except HoldfastError as error:
             if self._closed:
                 self._given_up = error
             replies = [error] * len(messages)
-        for (_, _, future), reply in zip(messages, replies, strict=True):
-            if isinstance(reply, Exception):
-                future.set_exception(PublishFailed(f"Redis did not take the command: {reply}"))
+        now = time.monotonic()
+        left: list[_Outgoing] = []
+        full = ""
+        for one, reply in zip(messages, replies, strict=True):
+            if isinstance(reply, Exception) and is_full(reply):
+                full = full_sentence(self._link)
+                if one.patience > now and not self._closed:
+                    left.append(one)
+                else:
+                    text = f"{full}: the command was not taken. Send it again later, with the same id"
+                    one.future.set_exception(Overloaded(text))
+            elif isinstance(reply, Exception):
+                one.future.set_exception(PublishFailed(f"Redis did not take the command: {reply}"))
             else:
-                future.set_result(None)
+                one.future.set_result(None)
+        if full and not self._full:
+            log.warning("redis is out of memory", extra={"waiting": len(left)})
+        self._full = full
+        return left
+
+    def _write(self, messages: Sequence[_Outgoing]) -> list[Any]:
+        """Append messages and wait until they are safe; return what came of each."""
+        with unavailable(self._link):
+            pipe = self._link.client.pipeline(transaction=False)
+            for one in messages:
+                pipe.xadd(self._keys.commands(one.partition), {"m": one.body})
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+        if self._barrier is not None:
+            self._barrier.take()
+        return replies
 
 
 class RedisConsumer:
@@ -168,6 +255,9 @@ class RedisConsumer:
         self._keys = Keys(settings.namespace)
         #: As many as this may be taken of a partition and not be done with; then no more is read of it.
         self._prefetch = max(settings.prefetch, settings.batch_max)
+        self._payload_bytes_max = settings.payload_bytes_max
+        #: How large the messages of the last read were, on average: as many are read as make a batch.
+        self._mean_bytes = 0
         self._lock = threading.Lock()
         self._changed = threading.Event()
         self._ack_lock = threading.Lock()
@@ -187,6 +277,8 @@ class RedisConsumer:
         #: Up to where partitions were read, and those that had nothing more when they were last asked.
         self._read_to: dict[int, bytes] = {}
         self._quiet: set[int] = set()
+        #: How often another server had come in the place of one when we last looked.
+        self._changes = 0
 
     def assign(self, partition: int) -> None:
         """Begin to take from a partition: first what its former reader left pending."""
@@ -235,6 +327,9 @@ class RedisConsumer:
             full = {p for p, ids in self._outstanding.items() if len(ids) >= self._prefetch}
             ready = sorted(self._reading - takeovers.keys() - full - self._fenced)
         try:
+            if self._read_link.changes != self._changes:
+                self._changes = self._read_link.changes
+                self._doubt()
             with unavailable(self._read_link):
                 return self._taken_over(takeovers, limit) or self._read(ready, limit, left_s, bool(takeovers))
         except HoldfastError:
@@ -248,6 +343,9 @@ class RedisConsumer:
         """Take every partition over anew: what was in an answer that did not come is pending, and in nobody's hands."""
         with self._lock:
             self._takeovers = {p: self._takeovers.get(p, START) for p in self._assigned}
+            # A server that lost its end, or another one with another clock, may give ids that are lower than these.
+            self._read_to.clear()
+            self._quiet.clear()
 
     def _taken_over(self, takeovers: dict[int, bytes], limit: int) -> list[Delivery]:
         """Return what is pending and in nobody's hands, in small batches, at last alone."""
@@ -312,6 +410,8 @@ class RedisConsumer:
 
     def _new(self, partitions: list[int], limit: int) -> list[Delivery]:
         """Return new entries; see read.lua."""
+        if self._mean_bytes:
+            limit = min(limit, max(1, BATCH_BYTES // self._mean_bytes))
         share = max(1, limit // max(1, len(partitions)))
         calls = [
             Call(
@@ -341,6 +441,7 @@ class RedisConsumer:
                     ]
             if taken:
                 self._quiet.clear()
+                self._mean_bytes = sum(one.whole or len(one.body) for one in taken) // len(taken)
             self._kept = taken[limit:]
         return taken[:limit]
 
@@ -349,12 +450,11 @@ class RedisConsumer:
         client = self._read_link.client
         with self._lock:
             self._reading = frozenset()
-            ends: dict[Any, Any] = {self._keys.commands(p): self._read_to.get(p) for p in partitions}
+            ends: dict[str, Any] = {self._keys.commands(p): self._read_to.get(p) for p in partitions}
         for key in [key for key, end in ends.items() if end is None]:
             groups: Any = client.xinfo_groups(key)
             ends[key] = next((g["last-delivered-id"] for g in groups if g["name"] == GROUP.encode()), START)
-        found: Any = client.xread(ends, count=1, block=block_ms)
-        news = {key.decode() for key, _ in found or ()}
+        news = {key.decode() for key, _ in self._read_link.read_streams(ends, 1, block_ms)}
         with self._lock:
             for partition in partitions:
                 key = self._keys.commands(partition)
@@ -369,7 +469,7 @@ class RedisConsumer:
         self, partition: int, id_: bytes, fields: dict[bytes, bytes], redeliveries: int
     ) -> Delivery:
         self._outstanding.setdefault(partition, set()).add(id_)
-        return Delivery(partition, fields.get(b"m", b""), redeliveries, id_)
+        return received(partition, fields.get(b"m", b""), redeliveries, id_, self._payload_bytes_max)
 
     def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Delete and acknowledge. What cannot be acknowledged now, since the server is away, is so when it is back."""

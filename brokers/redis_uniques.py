@@ -51,10 +51,11 @@ class RedisUniques:
 
     def claim(self, claims: Sequence[Claim]) -> list[ClaimResult]:
         """Claim keys; see claim_unique.lua. Keys that another seems to have are looked after, and tried once more."""
+        nows = self._nows(claims)
         first = self._try(claims, [""] * len(claims))
         held = [(index, found) for index, found in enumerate(first) if isinstance(found, _Held)]
         if not held:
-            return [self._result(found) for found in first]
+            return [self._result(found, now) for found, now in zip(first, nows, strict=True)]
         has = self._have([(claims[index], found.holder) for index, found in held])
         results: dict[int, int | _Held] = dict(enumerate(first))
         again = []
@@ -69,11 +70,26 @@ class RedisUniques:
                 results[index] = (
                     found_now._replace(settled=False) if isinstance(found_now, _Held) else found_now
                 )
-        return [self._result(results[index]) for index in range(len(claims))]
+        return [self._result(results[index], now) for index, now in enumerate(nows)]
 
-    def _result(self, found: int | _Held) -> ClaimResult:
+    def _nows(self, claims: Sequence[Claim]) -> list[int | None]:
+        """Return the time of the servers on which the holders commit, where those are not the same for all keys.
+
+        A claim ends by one server's clock and is used by another's. It lasts from after now, so it has not run out
+        before now and its length are over on either.
+        """
+        if self._link.cluster is None:
+            return [None] * len(claims)
+        with unavailable(self._link):
+            tags = {claim.holder.partition: self._keys.actor(claim.holder) for claim in claims}
+            times = {partition: self._link.at(key).time() for partition, key in tags.items()}
+        now = {partition: seconds * 1000 + micros // 1000 for partition, (seconds, micros) in times.items()}
+        return [now[claim.holder.partition] for claim in claims]
+
+    def _result(self, found: int | _Held, now_ms: int | None) -> ClaimResult:
         if isinstance(found, int):
-            return Claimed(found - self._margin_ms)
+            until_ms = found if now_ms is None else now_ms + self._claim_ms
+            return Claimed(until_ms - self._margin_ms)
         return Taken(found.holder) if found.settled else Contested(found.holder)
 
     def _try(self, claims: Sequence[Claim], stale: Sequence[str]) -> list[int | _Held]:

@@ -28,6 +28,7 @@ class Script(Enum):
     READ = "read"
     BEGIN = "begin"
     FINISH = "finish"
+    LET_GO = "let_go"
     PUT_OFF = "put_off"
     ACQUIRE = "acquire"
     FIRE = "fire"
@@ -47,6 +48,8 @@ class Script(Enum):
     CLAIM_UNIQUE = "claim_unique"
     SETTLE_UNIQUE = "settle_unique"
     LOOK = "look"
+    REWRAP = "rewrap"
+    NAME_TIMERS = "name_timers"
 
     def __init__(self, name: str) -> None:
         self.source = (resources.files("holdfast.brokers.lua") / f"{name}.lua").read_text(encoding="utf-8")
@@ -84,6 +87,7 @@ class MoreCall(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Where in KEYS the keys for it begin.
     keys: int
     parks: Sequence[ParkCall] | None = None
+    parks_max: int | None = None
     unparks: Sequence[str] | None = None
     reason: str | None = None
     unique: str | None = None
@@ -91,6 +95,9 @@ class MoreCall(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Where in ARGV the snapshot is that stays.
     wipe: int | None = None
     dead: Sequence[DeadCall] | None = None
+    #: With `wipe`: which instance, and where in ARGV what takes the place of its data key is.
+    scope: str | None = None
+    secret: int | None = None
 
 
 class CommitOne(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,6 +119,8 @@ class CommitOne(msgspec.Struct, frozen=True, omit_defaults=True):
     cancels: Sequence[str]
     timers: Sequence[TimerCall]
     more: MoreCall | None = None
+    #: For each effect its name, if it is to begin, else nothing.
+    begins: Sequence[str] | None = None
 
 
 class CommitCall(msgspec.Struct, frozen=True):
@@ -164,6 +173,11 @@ def _known(link: RedisLink, calls: Sequence[Call]) -> list[Any]:
 
 def _unknown(link: RedisLink, calls: Sequence[Call]) -> list[Any]:
     pipe = link.client.pipeline(transaction=False)
+    if link.cluster is not None:
+        # Each of its servers learns a script by its first call there.
+        for script, keys, args in calls:
+            pipe.execute_command("EVAL", script.source, len(keys), *keys, *args)
+        return pipe.execute(raise_on_error=False)
     for script in Script:
         pipe.script_load(script.source)
     for script, keys, args in calls:

@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from holdfast.brokers.keys import escape
+from holdfast.runtime.checks import said
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import SetupError, Unavailable, WorkflowError
 from holdfast.runtime.feed import Stale
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.redaction import hide_password
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -34,6 +36,7 @@ _IN_THE_WAY = ("40001", "40P01")
 #: What the databases say when they cannot write, whoever asks: connections, resources, shutdowns, standbys.
 _AWAY = ("08", "25006", "53", "57")
 _AWAY_WORDS = ("locked", "busy", "readonly", "disk", "unable to open")
+_BACKENDS = ("sqlite", "postgresql")
 #: Names an advisory lock: only one process makes tables at a time.
 _TABLES_LOCK = 0x686F6C64
 
@@ -51,15 +54,24 @@ class SqlStore:
 
     Raises:
         SetupError: SQLAlchemy is not installed.
-        WorkflowError: A table cannot have generations.
+        WorkflowError: The URL names no database of ours, what should be tables is none, or one cannot have generations.
     """
 
     def __init__(self, url: str, metadata: sa.MetaData, **options: Any) -> None:
-        _sqlalchemy()
+        sqlalchemy = _sqlalchemy()
+        _check_url(sqlalchemy, url)
+        if not isinstance(metadata, sqlalchemy.MetaData):
+            own = getattr(metadata, "metadata", None)
+            hint = "its .metadata" if isinstance(own, sqlalchemy.MetaData) else "a sqlalchemy.MetaData"
+            message = f"SqlStore(url, metadata): the tables are {said(metadata)}; give {hint}"
+            raise WorkflowError(message)
         self.url = url
         self.metadata = metadata
         self.options = options
-        for table in metadata.tables.values():
+        self._check_tables()
+
+    def _check_tables(self) -> None:
+        for table in self.metadata.tables.values():
             if table.foreign_keys:
                 message = (
                     f"table {table.name!r} has a foreign key: each generation of a read model has tables of its own, "
@@ -69,6 +81,7 @@ class SqlStore:
 
     def open(self, settings: Settings, projection: str) -> SqlReadModel:
         """Return the read model; called by workers."""
+        self._check_tables()  # there may be more of them than when the store was made
         return SqlReadModel(self, settings.namespace, projection)
 
 
@@ -79,6 +92,32 @@ def _sqlalchemy() -> Any:
         message = "a SqlStore needs SQLAlchemy: pip install 'holdfast[sql]'"
         raise SetupError(message) from error
     return sqlalchemy
+
+
+def _check_url(sa: Any, given: Any) -> None:
+    """Check a URL as far as that goes without a driver, which only workers need.
+
+    Raises:
+        WorkflowError: It is none, or of a database or driver that a SqlStore does not work with.
+    """
+    shown = hide_password(str(given))
+    example = "write sqlite:///read.db or postgresql+psycopg://user@host/database"
+    try:
+        url = sa.engine.make_url(given)
+        backend = url.get_backend_name()
+        asynchronous = backend in _BACKENDS and url.get_dialect().is_async
+    except ImportError:
+        return  # said when a worker opens it
+    except (sa.exc.ArgumentError, ValueError):
+        # Without its cause, which may quote a password that should have been escaped.
+        message = f"SqlStore: {shown!r} is no URL of a database; {example}"
+        raise WorkflowError(message) from None
+    if backend not in _BACKENDS:
+        message = f"SqlStore: {shown!r}: it keeps read models in SQLite or PostgreSQL, not in {backend!r}; {example}"
+        raise WorkflowError(message)
+    if asynchronous:
+        message = f"SqlStore: {shown!r} names an asynchronous driver, but it works on a thread; {example}"
+        raise WorkflowError(message)
 
 
 class SqlTransaction:
@@ -293,6 +332,13 @@ class SqlReadModel:
         )
         connection.execute(statement, rows)
 
+    def positions(self, generation: int) -> dict[int, str]:
+        """Return how far the feed was read."""
+        table = self._positions
+        query = self._sa.select(table.c.partition, table.c.position).where(*self._where(table, generation))
+        with self.errors(), self._engine.connect() as connection:
+            return {int(partition): str(position) for partition, position in connection.execute(query)}
+
     def reachable(self) -> bool:
         """Return whether the database answers."""
         try:
@@ -315,16 +361,15 @@ def _engine(sa: Any, store: SqlStore) -> Any:
     url = sa.engine.make_url(store.url)
     dialect = url.get_backend_name()
     options = dict(store.options)
-    given = options.pop("connect_args", {})
-    if dialect == "sqlite":
-        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S} | given
-    elif dialect == "postgresql":
-        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S} | given
-    else:
-        message = f"a SqlStore keeps read models in SQLite or PostgreSQL, not in {dialect!r}"
-        raise SetupError(message)
+    usual = {"timeout": BUSY_TIMEOUT_S} if dialect == "sqlite" else {"connect_timeout": CONNECT_TIMEOUT_S}
     try:
+        options["connect_args"] = usual | options.pop("connect_args", {})
         engine = sa.create_engine(url, **({"pool_size": 2} | options))
+    except (TypeError, sa.exc.ArgumentError) as error:
+        message = (
+            f"SqlStore(url, metadata, ...) has options that sqlalchemy.create_engine does not take: {error}"
+        )
+        raise WorkflowError(message) from error
     except ImportError as error:
         message = f"the driver for {url.render_as_string(hide_password=True)} is not installed: {error}"
         raise SetupError(message) from error

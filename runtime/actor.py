@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from holdfast.runtime.cipher import check_open, is_sealed
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import encode
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HistoryError
+from holdfast.runtime.errors import HistoryError, Unopened
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import Opened
@@ -147,6 +148,12 @@ def start(definition: Definition, ref: Ref, snapshot: Snapshot | None) -> Actor:
         return Actor(ref, definition, definition.workflow.initial())
     if snapshot.state_version != definition.kind.state_version:
         raise UnusableSnapshot(str(ref))
+    if is_sealed(snapshot.state):
+        # Not of other code: what was trimmed or scrubbed is nowhere else.
+        try:
+            check_open(snapshot.state, f"the snapshot of {ref}")
+        except Unopened as error:
+            raise HistoryError(str(error)) from error
     try:
         state = definition.state_decoder.decode(snapshot.state)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

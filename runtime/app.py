@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from holdfast.runtime.checks import members, value_problem
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.effect import DEFAULT_RETRY, DEFAULT_TIMEOUT_S, EffectFailed, H, Handler, failures_of
+from holdfast.runtime.effect import (
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUT_S,
+    EffectFailed,
+    H,
+    Handler,
+    check_effect_class,
+    failures_of,
+)
 from holdfast.runtime.errors import UnknownType, UsageError, WorkflowError
 from holdfast.runtime.limit import Limit, Rate
 from holdfast.runtime.message import Command, Effect
@@ -38,7 +47,7 @@ class App:
         self._handlers: dict[type, Handler] = {}
         #: By workflow type: which command tells of which effect's failure.
         self._failures: dict[str, dict[type, type[EffectFailed]]] = {}
-        for kind in workflows:
+        for kind in members("App", "workflows", workflows, "Order"):
             self._add(Definition(kind))
         if SCHEDULE_TYPE in self._by_type:
             message = f"the type {SCHEDULE_TYPE!r} is Holdfast's own"
@@ -48,13 +57,19 @@ class App:
             raise WorkflowError(message)
         #: The schedules by name.
         self.schedules: dict[str, Schedule] = {}
-        for schedule in schedules:
+        for schedule in members("App", "schedules", schedules, "Schedule(...)"):
             self._add_schedule(schedule)
         self._projections: dict[str, ProjectionDefinition] = {}
-        for projection in projections:
+        for projection in members("App", "projections", projections, "Revenue()"):
             self._add_projection(ProjectionDefinition(projection, self._by_type))
 
     def _add_schedule(self, schedule: Schedule) -> None:
+        problem = value_problem(
+            schedule, Schedule, 'schedules=[Schedule(name="nightly", cron="0 2 * * *", command=...)]'
+        )
+        if problem:
+            message = f"one of the app's schedules {problem}"
+            raise WorkflowError(message)
         schedule.check()
         if self.schedules.setdefault(schedule.name, schedule) is not schedule:
             message = f"two schedules have the name {schedule.name!r}"
@@ -183,6 +198,7 @@ class App:
         Raises:
             WorkflowError: No workflow has this effect, it has a handler already, or the function cannot be one.
         """
+        check_effect_class(kind)
 
         def register(call: H) -> H:
             handler = Handler(kind, call, retry, timeout, limit, rate)

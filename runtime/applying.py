@@ -11,23 +11,28 @@ That one is parked, all others go on.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from holdfast.runtime import faults
+from holdfast.runtime.bearings import call_for
 from holdfast.runtime.clock import Clock, from_ms, to_ms
 from holdfast.runtime.dead_letter import sentence_of, traceback_of
 from holdfast.runtime.errors import HistoryError, HoldfastError, Unavailable
 from holdfast.runtime.faults import Point
 from holdfast.runtime.feed import Feed, FeedEntry, ParkedKey, Reader, ReadModel
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.loss import Known
 from holdfast.runtime.message import describe
 from holdfast.runtime.projection import ProjectionContext
 from holdfast.runtime.projection_definition import ProjectionDefinition
 from holdfast.runtime.record import Entry
 
+#: Instances of which the last record is remembered.
+RECENT_MAX = 10_000
 #: Records of one log that are read at a time.
 RECORDS_PER_READ = 500
 
@@ -42,6 +47,8 @@ class Work:
     parked: ParkedKey | None = None
     #: Whether what it was parked for is left out.
     skip: bool = False
+    #: Whether the log may have lost its end: then the read model may have more than it.
+    doubted: bool = False
 
 
 @dataclass(slots=True)
@@ -88,6 +95,8 @@ class Applier:
         self._clock = clock
         #: Whether nobody sees this generation yet.
         self.rebuilding = False
+        #: The last record that was applied of each instance, for those that were written last.
+        self.recent: OrderedDict[Ref, Known] = OrderedDict()
 
     def apply(self, works: Sequence[Work], positions: Mapping[int, str]) -> Applied:
         """Apply a batch; what could not be applied is to be parked.
@@ -172,7 +181,14 @@ class Applier:
             faults.reach(Point.PROJECTION_WRITTEN)
             changed = [(ref, seq) for ref, seq in turn.seqs.items() if seq != before[ref]]
             writing.keep(changed, {p: positions[p] for p in partitions if p in positions})
+            faults.reach(Point.POSITION_WRITTEN)
         faults.reach(Point.POSITION_STORED)
+        for ref, seq in changed:
+            self.recent.pop(ref, None)
+            if ref in turn.heads:
+                self.recent[ref] = Known(ref, seq, turn.heads[ref])
+        while len(self.recent) > RECENT_MAX:
+            self.recent.popitem(last=False)
         return turn.events
 
     def _follow(self, turn: _Turn, works: Sequence[Work]) -> None:
@@ -221,6 +237,7 @@ class Applier:
             and (
                 (work.entries and work.entries[0].seq <= turn.seqs[work.ref])
                 or (work.parked is not None and work.parked.kind == "ahead")
+                or (work.doubted and turn.seqs[work.ref])
             )
         ]
         if not doubted:
@@ -229,12 +246,20 @@ class Applier:
         for work, records in zip(doubted, found, strict=True):
             seq = turn.seqs[work.ref]
             again = work.parked is not None and work.parked.kind == "ahead"
-            if again or (not records and work.entries[-1].seq < seq):
-                text = (
-                    f"the read model has {seq} records of {work.ref}, more than its log: the log lost the last ones, "
-                    "and what came since has their numbers. Rebuild the projection"
-                )
-                raise EventFailed("ahead", seq + 1, -1, "", HistoryError(text))
+            if again or (not records and not (work.entries and work.entries[-1].seq >= seq)):
+                raise EventFailed("ahead", seq + 1, -1, "", HistoryError(_ahead(work.ref, seq)))
+
+    def ahead(self, known: Known) -> ParkedKey:
+        """Return an instance as it is parked when the log does not have what was applied of it."""
+        error = HistoryError(_ahead(known.ref, known.seq))
+        return self._parked(Work(known.ref), EventFailed("ahead", known.seq + 1, -1, "", error))
+
+
+def _ahead(ref: Ref, seq: int) -> str:
+    return (
+        f"the read model has {seq} records of {ref}, more than its log: the log lost the last ones, "
+        "and what came since has their numbers. Rebuild the projection"
+    )
 
 
 @dataclass(slots=True)
@@ -249,6 +274,8 @@ class _Turn:
     seqs: dict[Ref, int] = field(default_factory=dict)
     until: int | None = None
     events: int = 0
+    #: Whose commands made the last records that were applied.
+    heads: dict[Ref, str] = field(default_factory=dict)
 
     def ended(self, ref: Ref) -> bool:
         """Return whether nothing more of an instance is to be applied."""
@@ -283,6 +310,7 @@ class _Turn:
         parked_seq, left_out = _left_out(work)
         if seq != parked_seq:
             left_out = ()
+        self.heads.pop(ref, None)
         if -1 not in left_out:
             self._events(ref, seq, data, position, left_out)
         self.seqs[ref] = seq
@@ -295,6 +323,7 @@ class _Turn:
 
     def _events(self, ref: Ref, seq: int, data: bytes, position: str, left_out: Sequence[int]) -> None:
         entry = self._entry(ref, seq, data)
+        self.heads[ref] = entry.command_id
         calls: list[tuple[str, Callable[[ProjectionContext], Any] | None]] = [
             (describe(event), self._handler(event)) for event in entry.events
         ]
@@ -316,9 +345,9 @@ class _Turn:
                 self.tx,
             )
             try:
-                result = handler(context)
+                result = call_for(context, handler, context)
                 if result is not None:
-                    self.call(result)
+                    call_for(context, self.call, result)
             except Exception as error:
                 raise EventFailed("handler", seq, index, name, error) from error
             self.events += 1

@@ -1,11 +1,13 @@
 """Clocks: the only way that the heart learns the time."""
 
+import functools
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+_SECOND = timedelta(seconds=1)
 #: The end of the year 9999, in milliseconds since 1970: a timer may be set for later, but no date is.
 LAST_MS = 253_402_300_799_000
 
@@ -17,6 +19,10 @@ class Clock(Protocol):
         """Return the time, in UTC."""
         ...
 
+    def monotonic(self) -> float:
+        """Return seconds on a clock that never goes back, for measuring how long something takes."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -24,6 +30,10 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the machine's time, in UTC."""
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return the machine's seconds, which never go back."""
+        return time.monotonic()
 
 
 class ManualClock:
@@ -35,6 +45,10 @@ class ManualClock:
     def now(self) -> datetime:
         """Return the time that the clock was set to."""
         return self._now
+
+    def monotonic(self) -> float:
+        """Return the seconds from 1970 to the time that the clock was set to."""
+        return (self._now - _EPOCH) / _SECOND
 
     def advance(self, by: timedelta) -> None:
         """Move the clock forward; it never goes back."""
@@ -52,6 +66,8 @@ def to_ms(moment: datetime) -> int:
     return (moment - _EPOCH) // _MS
 
 
+# All records of a turn have the same time.
+@functools.lru_cache(maxsize=64)
 def from_ms(ms: int) -> datetime:
     """Return the time of so many milliseconds since 1970, in UTC; the last that there is for any that is later."""
     return datetime.fromtimestamp(ms / 1000, UTC) if ms < LAST_MS else datetime.max.replace(tzinfo=UTC)
@@ -64,7 +80,8 @@ def to_ms_up(moment: datetime) -> int:
 
 def span_ms_up(span: timedelta) -> int:
     """Return a length of time in whole milliseconds, rounded up."""
-    return -(-span // _MS)
+    # Not by `//` and a sign: the longest length of time has none that is longer.
+    return span.days * 86_400_000 + span.seconds * 1_000 - -span.microseconds // 1_000
 
 
 def monotonic() -> float:

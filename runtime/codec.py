@@ -14,8 +14,16 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from holdfast.runtime.errors import HistoryError, PayloadTooLarge, Undecodable, UnknownType
-from holdfast.runtime.message import TAG_FIELD, Envelope, tag_of
+from holdfast.runtime.cipher import check_open, check_record_open
+from holdfast.runtime.errors import (
+    HistoryError,
+    PayloadTooLarge,
+    Undecodable,
+    UnknownType,
+    Unopened,
+    UsageError,
+)
+from holdfast.runtime.message import TAG_FIELD, Envelope, Message, tag_of
 from holdfast.runtime.record import Entry
 
 M = TypeVar("M")
@@ -64,6 +72,36 @@ def check_size(payload: bytes, what: str, limit: int) -> bytes:
     return payload
 
 
+def encode_message(message: Message, what: str, limit: int) -> bytes:
+    """Return a message's bytes, when they are within the limit and can be read back.
+
+    Python lets a field hold anything. What its class could not be made of again is found here, where it was made, and
+    not by whoever reads it.
+
+    Args:
+        message: A command or an effect.
+        what: Its name for errors.
+        limit: The most bytes.
+
+    Raises:
+        UsageError: A field holds something that does not fit its type.
+        PayloadTooLarge: It is over the limit.
+    """
+    kind = type(message)
+    try:
+        payload = _encoder.encode(message)
+        _decoder_of(kind).decode(payload)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        text = f"{what} cannot be read back as {kind.__qualname__}: {error}"
+        raise UsageError(text) from error
+    return check_size(payload, what, limit)
+
+
+@functools.cache
+def _decoder_of(kind: type[Message]) -> msgspec.msgpack.Decoder[Message]:
+    return msgspec.msgpack.Decoder(kind)
+
+
 class MessageCodec(Generic[M]):
     """Encodes and decodes one union of message classes."""
 
@@ -98,6 +136,7 @@ class MessageCodec(Generic[M]):
                 raise Undecodable(message) from error
             return found[0]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            check_open(payload, f"a message for {self._owner}")
             message = f"a message for {self._owner} is no msgpack: {error}"
             raise Undecodable(message) from error
 
@@ -171,8 +210,12 @@ class EntryCodec(Generic[M]):
 
     def _decode_slowly(self, data: bytes, where: str) -> Entry[M]:
         try:
+            check_record_open(data, "the payload")
             raw = self._raw_decoder.decode(data)
             events = [event for plain in raw.events for event in self._events.convert(plain)]
+        except Unopened as error:
+            message = f"{where} cannot be read by this process: {error}"
+            raise HistoryError(message) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Undecodable) as error:
             message = (
                 f"{where} cannot be read by this code: {error}. "

@@ -13,19 +13,24 @@ from urllib.parse import urlsplit
 import msgspec
 
 from holdfast.runtime.errors import SettingsError
+from holdfast.runtime.redaction import HIDDEN, hide_password
 
 _PREFIX = "HOLDFAST_"
 _NAMESPACE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 #: What Kubernetes adds to every container when a Service is called holdfast or holdfast-something.
 _SERVICE_LINK_FORM = re.compile(r"HOLDFAST(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\w+)?)")
+_HOST_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 _REPLICATED_FORM = re.compile(r"replicated\(([1-9][0-9]?)\)")
-_SCHEME_FORM = re.compile(r"[A-Za-z0-9+.-]*:?//")
-_PASSWORD_ARGUMENT_FORM = re.compile(r"(?i)((?:password|passwd|secret)=)[^&#]*")
+
+#: What the URL of a Redis Cluster begins with.
+_CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 
 #: In place of a Redis URL: the ports in memory, where nothing survives the process.
 MEMORY_URL = "memory://"
 
-Positive = Annotated[int, msgspec.Meta(gt=0)]
+Positive = Annotated[int, msgspec.Meta(gt=0, le=2**31)]
+#: The longest that anything is waited for, in seconds and in milliseconds: what clocks and servers can be told.
+_YEAR_S, _DAY_MS = 365 * 24 * 60 * 60, 24 * 60 * 60 * 1000
 
 
 class TransportKind(StrEnum):
@@ -34,6 +39,14 @@ class TransportKind(StrEnum):
     RABBITMQ = "rabbitmq"
     REDIS = "redis"
     MEMORY = "memory"
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
 
 
 class Durability(msgspec.Struct, frozen=True):
@@ -69,10 +82,24 @@ class Durability(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set. Each field is read from HOLDFAST_<FIELD> by `from_environment`."""
 
-    #: redis://, rediss:// or unix:// URL of the journal; empty for the embedded server.
+    #: redis://, rediss:// or unix:// URL of the journal; empty for the embedded server. A Redis Cluster is
+    #: redis+cluster:// or rediss+cluster://, with one or several of its servers: redis+cluster://one:6379,two:6379
     redis_url: str = ""
     #: amqp:// or amqps:// URL of RabbitMQ; empty to carry commands over Redis Streams.
     amqp_url: str = ""
+    #: The certificates of those who sign the servers', in one PEM file; empty for those that the system trusts.
+    tls_ca_file: str = ""
+    #: Our own certificate, where a server asks for one, and its key where that is in a file of its own.
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    #: Whether a server's certificate must be for the name that it is connected by.
+    tls_check_hostname: bool = True
+    #: Keys that payloads are encrypted with, `id:base64` with commas between them; the first one writes, all read.
+    encryption_keys: str = ""
+    #: The same in a file, one on each line.
+    encryption_keys_file: str = ""
+    #: In their place the `KeyRing` of a key management service, as module:name.
+    keyring: str = ""
     #: Set off everything of this installation from others on the same servers.
     namespace: str = "holdfast"
     #: How many shares all keys are divided into. Fixed when the namespace is first used.
@@ -81,12 +108,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Where the embedded server keeps its data.
     data_dir: Path = Path(".holdfast")
     #: How long a lease lasts that nobody renews.
-    lease_ms: Annotated[int, msgspec.Meta(ge=100)] = 10_000
+    lease_ms: Annotated[int, msgspec.Meta(ge=100, le=_DAY_MS)] = 10_000
     #: Whether commits claim leases. Off in the tests that show that they are only there for speed.
     leases: bool = True
     #: How often a worker says that it lives, and how long it is believed. A dead worker's partitions move after that.
-    heartbeat_ms: Annotated[int, msgspec.Meta(ge=50)] = 500
-    member_ttl_ms: Annotated[int, msgspec.Meta(ge=200)] = 5_000
+    heartbeat_ms: Annotated[int, msgspec.Meta(ge=50, le=_DAY_MS)] = 500
+    member_ttl_ms: Annotated[int, msgspec.Meta(ge=200, le=_DAY_MS)] = 5_000
     #: The most commands that one turn takes.
     batch_max: Annotated[int, msgspec.Meta(ge=1, le=5_000)] = 500
     #: The most messages of a partition that a worker holds before the transport waits for acknowledgements.
@@ -94,7 +121,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: The most bytes of one message or record.
     payload_bytes_max: Annotated[int, msgspec.Meta(ge=1_024, le=64 * 1024 * 1024)] = 1024 * 1024
     #: How long a command of an unknown type is kept back, for a rolling deploy, before it becomes a dead letter.
-    patience_s: Annotated[float, msgspec.Meta(ge=0)] = 120.0
+    patience_s: Annotated[float, msgspec.Meta(ge=0, le=_YEAR_S)] = 120.0
     #: How many records an instance may be past its last snapshot.
     snapshot_every: Positive = 500
     #: After so many hand-outs without an end a command becomes a dead letter: it may kill its workers.
@@ -104,8 +131,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: How many effects a worker runs at once: with `def` handlers on a thread each, with `async def` on one event loop.
     effect_threads: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 32
     effect_tasks: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 500
+    #: How long sending waits while nothing is taken: RabbitMQ has blocked its publishers or cannot be reached, a queue or
+    #: Redis is full, or too much waits in this process already. 0 never waits, and raises at once.
+    send_wait_s: Annotated[float, msgspec.Meta(ge=0, le=_DAY_MS // 1000)] = 30.0
     #: How long a stopping worker may take to finish what it has begun.
-    drain_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    drain_s: Annotated[float, msgspec.Meta(gt=0, le=1e9)] = 10.0
+    #: Whether spans carry payloads. Never where payloads are encrypted.
+    trace_payloads: bool = False
+    #: How workers write their log: text or json; auto is text where a person reads it at a terminal, else json.
+    log_format: LogFormat = LogFormat.AUTO
+    #: Where workers serve /metrics, /health and /ready; the second process of a worker takes the next port, and so on.
+    #: 0 for nowhere.
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    #: The address that they listen on; 0.0.0.0 for all, as in a container.
+    metrics_host: str = "127.0.0.1"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -159,11 +198,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the journal is a private server of ours."""
         return not self.redis_url
 
+    @property
+    def clustered(self) -> bool:
+        """Whether the journal is on a Redis Cluster."""
+        return self.redis_url.partition("://")[0] in _CLUSTER_SCHEMES
+
+    @property
+    def redis_seeds(self) -> list[str]:
+        """The URL of each server of the journal that is named, as for a single one."""
+        return _single_urls(self.redis_url)
+
     def to_environment(self) -> dict[str, str]:
         """Return the variables that make these settings, for a process that is started with them."""
         plain = {name: getattr(self, name) for name in self.__struct_fields__}
-        plain["leases"] = "1" if self.leases else "0"
+        plain |= {name: "1" if value else "0" for name, value in plain.items() if isinstance(value, bool)}
         return {_PREFIX + name.upper(): str(value) for name, value in plain.items() if str(value)}
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether payloads are encrypted before they leave the process."""
+        return bool(self.encryption_keys or self.encryption_keys_file or self.keyring)
+
+    def __repr__(self) -> str:
+        """Return what is not as it is by default, without secrets."""
+        told = {
+            field.name: value
+            for field in msgspec.structs.fields(type(self))
+            if (value := getattr(self, field.name)) != field.default
+        }
+        for name in ("redis_url", "amqp_url"):
+            if name in told:
+                told[name] = hide_password(told[name])
+        if "encryption_keys" in told:
+            told["encryption_keys"] = HIDDEN
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     def _check(self) -> None:
         Durability.parse(str(self.durability))
@@ -171,9 +239,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             message = "HOLDFAST_REDIS_URL=memory:// keeps everything in one process; it does not go with HOLDFAST_AMQP_URL"
             raise SettingsError(message)
         if self.redis_url != MEMORY_URL:
-            _check_url(
-                "HOLDFAST_REDIS_URL", self.redis_url, ("redis", "rediss", "unix"), "redis://localhost:6379/0"
-            )
+            check_redis_url("HOLDFAST_REDIS_URL", self.redis_url)
         _check_url(
             "HOLDFAST_AMQP_URL", self.amqp_url, ("amqp", "amqps"), "amqp://guest:guest@localhost:5672/"
         )
@@ -189,9 +255,47 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "the logs. Set both, or neither for the embedded server"
             )
             raise SettingsError(message)
+        if not _HOST_FORM.fullmatch(self.metrics_host):
+            message = f"HOLDFAST_METRICS_HOST is {self.metrics_host!r}; it must be an address or a name, as 127.0.0.1 or 0.0.0.0"
+            raise SettingsError(message)
+        self._check_tls()
+        rings = ("encryption_keys", "encryption_keys_file", "keyring")
+        named = [_PREFIX + name.upper() for name in rings if getattr(self, name)]
+        if len(named) > 1:
+            message = f"{' and '.join(named)} are set; there is one place for the keys: set one of them"
+            raise SettingsError(message)
         if self.member_ttl_ms < 3 * self.heartbeat_ms:
             message = "HOLDFAST_MEMBER_TTL_MS must be at least three times HOLDFAST_HEARTBEAT_MS, or the living look dead"
             raise SettingsError(message)
+
+    def _check_tls(self) -> None:
+        """Refuse TLS settings that would do nothing: who sets them believes that they do."""
+        names = ("tls_ca_file", "tls_cert_file", "tls_key_file")
+        named = [_PREFIX + name.upper() for name in names if getattr(self, name)]
+        secure = self.redis_url.startswith("rediss://") or self.amqp_url.startswith("amqps://")
+        if named and not secure:
+            message = (
+                f"{named[0]} is set, but no server is reached over TLS: HOLDFAST_REDIS_URL would begin with rediss:// "
+                "and HOLDFAST_AMQP_URL with amqps://"
+            )
+            raise SettingsError(message)
+        if self.tls_key_file and not self.tls_cert_file:
+            message = "HOLDFAST_TLS_KEY_FILE is set, but HOLDFAST_TLS_CERT_FILE is not: a key goes with a certificate"
+            raise SettingsError(message)
+
+
+def _single_urls(url: str) -> list[str]:
+    """Return a URL for each server that a cluster's URL names; a URL of another kind as it is."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in _CLUSTER_SCHEMES:
+        return [url]
+    place, slash, path = rest.partition("/")
+    if not slash:
+        place, mark, path = rest.partition("?")
+        slash = mark
+    user, at, hosts = place.rpartition("@")
+    single = scheme.removesuffix("+cluster")
+    return [f"{single}://{user}{at}{host}{slash}{path}" for host in hosts.split(",")]
 
 
 def _read(name: str, value: Any, kind: Any, *, strict: bool = False) -> Any:
@@ -207,9 +311,33 @@ def _read(name: str, value: Any, kind: Any, *, strict: bool = False) -> Any:
         raise SettingsError(message)
     try:
         return msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError as error:
-        message = f"{_PREFIX}{name.upper()} is wrong: {error}"
+    except (msgspec.ValidationError, UnicodeError) as error:
+        message = f"{_PREFIX}{name.upper()} is wrong: {error}{_hint(kind)}"
         raise SettingsError(message) from None
+
+
+def _hint(kind: Any) -> str:
+    """Return what to write instead, where the error does not say that; empty where it does."""
+    if kind is bool:
+        return "; write 1 or 0"
+    if kind is int or getattr(kind, "__origin__", None) is int:
+        return "; write a whole number"
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return f"; write {' or '.join(kind)}"
+    return ""
+
+
+def check_redis_url(name: str, url: str) -> None:
+    """Check the URL of a Redis server or cluster; an empty one is none.
+
+    Raises:
+        SettingsError: It is wrong; the message gives an example.
+    """
+    for one in _single_urls(url):
+        _check_url(name, one, ("redis", "rediss", "unix"), "redis://localhost:6379/0")
+        if one != url and urlsplit(one).path.strip("/") not in ("", "0"):
+            message = f"{name} is {hide_password(url)!r}; a Redis Cluster has no database but 0"
+            raise SettingsError(message)
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...], example: str) -> None:
@@ -225,15 +353,3 @@ def _check_url(name: str, url: str, schemes: tuple[str, ...], example: str) -> N
     if parts.scheme not in schemes or not (parts.hostname or (parts.scheme == "unix" and parts.path)):
         message = f"{name} is {hide_password(url)!r}; it must look like {example}"
         raise SettingsError(message)
-
-
-def hide_password(url: str) -> str:
-    """Return a URL, or what should have been one, without the password in it, for messages."""
-    url = _PASSWORD_ARGUMENT_FORM.sub(r"\1***", url)
-    before, at, host = url.rpartition("@")
-    if not at:
-        return url
-    scheme = _SCHEME_FORM.match(before)
-    start = scheme.end() if scheme else 0
-    user, colon, _ = before[start:].partition(":")
-    return f"{before[:start]}{user}{colon and ':***'}@{host}"

@@ -14,6 +14,9 @@ from holdfast.runtime.message import Command
 #: What the names of built-in messages begin with; no workflow's own may.
 RESERVED = "holdfast."
 
+#: What the timer that ends a pause is called within its instance.
+RESUME_TIMER = "holdfast.resume"
+
 
 class Pause(Command, frozen=True, tag="holdfast.Pause"):
     """Keep later commands, in order, until the instance is resumed."""
@@ -70,7 +73,7 @@ def decode_control(payload: bytes) -> Control | None:
     """Return the control in a command's bytes, or None if it is none that this code knows."""
     try:
         return _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

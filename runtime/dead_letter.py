@@ -7,10 +7,12 @@ import msgspec
 
 #: Tracebacks are for people: the last frames say enough, and a dead letter must stay small.
 TRACEBACK_CHARS_MAX = 8_000
+#: So are sentences: a library's may quote a megabyte of what it could not read.
+SENTENCE_CHARS_MAX = 1_000
 
 
 #: The kinds of work that can be given up on.
-KINDS = ("command", "ingress", "effect", "timer", "projection")
+KINDS = ("command", "ingress", "effect", "timer", "projection", "lost")
 
 #: Lines of history that a letter carries: one that is retried for ever must not grow for ever.
 HISTORY_MAX = 50
@@ -77,9 +79,17 @@ def traceback_of(error: BaseException) -> str:
 
 
 def sentence_of(error: BaseException) -> str:
-    """Return an error's type and message on one line."""
-    text = _storable(" ".join(str(error).split()))
+    """Return an error's type and message on one line, its beginning and its end if it is long."""
+    text = shortened(_storable(" ".join(str(error).split())))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def shortened(text: str) -> str:
+    """Return the beginning and the end of a text that is long."""
+    if len(text) <= SENTENCE_CHARS_MAX:
+        return text
+    half = SENTENCE_CHARS_MAX // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def _storable(text: str) -> str:

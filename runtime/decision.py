@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, Never, TypeVar, overload
 
+from holdfast.runtime.checks import said
 from holdfast.runtime.errors import UsageError
 
 E_co = TypeVar("E_co", covariant=True)
@@ -29,6 +30,30 @@ class Timer:
     key: str | None = None
     after: timedelta | None = None
     at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        after: Any = self.after
+        at: Any = self.at
+        if (after is None) == (at is None):
+            message = "a timer has either `after` or `at`"
+            raise UsageError(message)
+        if after is not None and not isinstance(after, timedelta):
+            message = f"`after` is {said(after)}; it must be a timedelta, such as timedelta(hours=1)"
+            raise UsageError(message)
+        if at is not None and not isinstance(at, datetime):
+            message = f"`at` is {said(at)}; it must be a datetime with a time zone, such as now + timedelta(hours=1)"
+            raise UsageError(message)
+        if at is not None and at.utcoffset() is None:
+            message = "`at` needs a time zone, such as datetime.now(UTC)"
+            raise UsageError(message)
+        if self.key is not None:
+            _check_key(self.key)
+
+
+def _check_key(key: Any) -> None:
+    if not isinstance(key, str):
+        message = f'the key of a timer is {said(key)}; it must be text, such as key="expiry"'
+        raise UsageError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +86,12 @@ class Accept(Generic[E_co, F_co]):
         at: datetime | None = None,
     ) -> Accept[E_co, F_co]:
         """Ask for a command to be sent to this instance `after` a delay or `at` a time with a time zone."""
-        if (after is None) == (at is None):
-            message = "a timer has either `after` or `at`"
-            raise UsageError(message)
-        if at is not None and at.tzinfo is None:
-            message = "`at` needs a time zone, such as datetime.now(UTC)"
-            raise UsageError(message)
         return replace(self, timers=(*self.timers, Timer(command, key, after, at)))
 
     def cancel(self, *keys: str) -> Accept[E_co, F_co]:
         """Cancel pending timers by key; a key that is not pending is no error."""
+        for key in keys:
+            _check_key(key)
         return replace(self, cancels=(*self.cancels, *keys))
 
 
@@ -92,13 +113,16 @@ def accept(first: A_, second: B_, /) -> Accept[A_ | B_, Never]: ...
 @overload
 def accept(first: A_, second: B_, third: C_, /) -> Accept[A_ | B_ | C_, Never]: ...
 @overload
-def accept(first: E_, *more: E_) -> Accept[E_, Never]: ...
-def accept(first: Any, *more: Any) -> Accept[Any, Never]:
+def accept(first: E_, /, *more: E_) -> Accept[E_, Never]: ...
+def accept(*events: Any) -> Accept[Any, Never]:
     """Accept a command with at least one event: an accepted command must record something.
 
     Chain `.effect(...)`, `.timer(...)` and `.cancel(...)` to ask for more.
     """
-    return Accept((first, *more))
+    if not events:
+        message = "accept() has no event; an accepted command must record something, else reject(...) it"
+        raise UsageError(message)
+    return Accept(events)
 
 
 def reject(reason: str, details: Any = None) -> Reject:

@@ -13,6 +13,7 @@ from typing import Any, Never, Union, get_args, get_origin
 
 import msgspec
 
+from holdfast.runtime.checks import function_problem, is_whole, said, value_problem
 from holdfast.runtime.codec import EntryCodec, MessageCodec, encode
 from holdfast.runtime.control import RESERVED, is_reserved
 from holdfast.runtime.errors import WorkflowError
@@ -21,6 +22,20 @@ from holdfast.runtime.message import Command, Effect, Event, Message, tag_of
 from holdfast.runtime.retention import Retention
 from holdfast.runtime.workflow import Workflow
 
+#: The user's functions, and what each is called with.
+_METHODS = {
+    "initial": (),
+    "evolve": ("state", "event"),
+    "decide": ("now", "state", "command"),
+    "is_terminal": ("state",),
+    "unique_key": ("state",),
+    "scrub": ("state",),
+    "status": ("state",),
+}
+#: Snapshots are stored with a number of this size.
+_STATE_VERSION_MAX = 2**31
+#: No log has more records.
+_KEEP_RECORDS_MAX = 2**53
 _TYPE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
@@ -32,7 +47,7 @@ class Definition:
     """
 
     def __init__(self, kind: type[Workflow[Any, Any, Any, Any]]) -> None:
-        _check_class(kind)
+        check_class(kind)
         self.kind = kind
         self.name = kind.__qualname__
         self.type: str = kind.type
@@ -45,18 +60,7 @@ class Definition:
                 message = f"{self.name} has no {required} class"
                 raise WorkflowError(message)
         self._check_state(state)
-        version: Any = kind.state_version
-        if not isinstance(version, int):
-            message = f"{self.name}.state_version is {version!r}; it must be a whole number"
-            raise WorkflowError(message)
-        keep: Any = kind.keep_records
-        if keep is not None and (not isinstance(keep, int) or keep < 0):
-            message = f"{self.name}.keep_records is {keep!r}; it must be a number of records, or None for all"
-            raise WorkflowError(message)
-        retention: Any = kind.retention
-        if not isinstance(retention, Retention):
-            message = f"{self.name}.retention is {retention!r}; it must be a Retention(...)"
-            raise WorkflowError(message)
+        _check_options(self.name, kind)
         _check_upcasters(self.name, kind, (*command_classes, *event_classes, *effect_classes))
 
         self.commands: MessageCodec[Any] = self._codec(command_classes)
@@ -71,9 +75,10 @@ class Definition:
         }
         try:
             self.workflow = kind()
-        except TypeError as error:
-            message = f"{self.name} must be creatable without arguments: {error}"
+        except Exception as error:
+            message = f"{self.name} must be creatable without arguments: {type(error).__name__}: {error}"
             raise WorkflowError(message) from error
+        self._check_methods()
         #: Whether instances have a unique key at all: most workflows never ask.
         self.has_unique_key = kind.unique_key is not Workflow.unique_key
         self._check_initial()
@@ -88,6 +93,13 @@ class Definition:
             KeyRefused: The key is missing, empty, too long or no text.
         """
         return check_key(self._keys[type(command)](command), f"{type(command).__name__}.{self.kind.key}")
+
+    def _check_methods(self) -> None:
+        for name, parameters in _METHODS.items():
+            problem = function_problem(getattr(self.workflow, name), *parameters, name=name, method=True)
+            if problem:
+                message = f"{self.name}.{name} {problem}"
+                raise WorkflowError(message)
 
     def _check_state(self, state: Any) -> None:
         problem = _unsupported(state)
@@ -104,9 +116,14 @@ class Definition:
             raise WorkflowError(message) from error
 
 
-def _check_class(kind: Any) -> None:
+def check_class(kind: Any) -> None:
+    """Check that it is a workflow's class, with what every one of them has.
+
+    Raises:
+        WorkflowError: It is not, or something is missing.
+    """
     if not (inspect.isclass(kind) and issubclass(kind, Workflow)):
-        message = f"{kind!r} is no Workflow class; give the class itself, such as App(workflows=[Order])"
+        message = f"{said(kind)} is no Workflow class; give the class itself, such as App(workflows=[Order])"
         raise WorkflowError(message)
     name = kind.__qualname__
     missing = sorted(getattr(kind, "__abstractmethods__", ()))
@@ -122,6 +139,32 @@ def _check_class(kind: Any) -> None:
             f"{name}.type is {kind.type!r}; it must be 1 to 64 letters, digits, dots, dashes or underscores"
         )
         raise WorkflowError(message)
+
+
+def _check_options(name: str, kind: type[Workflow[Any, Any, Any, Any]]) -> None:
+    version: Any = kind.state_version
+    if not is_whole(version, -_STATE_VERSION_MAX, _STATE_VERSION_MAX):
+        message = f"{name}.state_version is {said(version)}; it must be a whole number"
+        raise WorkflowError(message)
+    keep: Any = kind.keep_records
+    if keep is not None and not is_whole(keep, 0, _KEEP_RECORDS_MAX):
+        message = f"{name}.keep_records is {said(keep)}; it must be a number of records, or None for all"
+        raise WorkflowError(message)
+    parked: Any = kind.parked_max
+    if not is_whole(parked, 1, _KEEP_RECORDS_MAX):
+        message = (
+            f"{name}.parked_max is {said(parked)}; it must be how many commands a paused instance may keep"
+        )
+        raise WorkflowError(message)
+    for option, wanted, example in (
+        ("retention", Retention, "retention = Retention(completed=timedelta(days=90))"),
+        ("pause_on_dead_letter", bool, "pause_on_dead_letter = True"),
+        ("observe_inputs", bool, "observe_inputs = True"),
+    ):
+        problem = value_problem(getattr(kind, option), wanted, example)
+        if problem:
+            message = f"{name}.{option} {problem}"
+            raise WorkflowError(message)
 
 
 def _arguments(kind: type[Workflow[Any, Any, Any, Any]]) -> tuple[Any, Any, Any, Any]:
@@ -231,7 +274,12 @@ def _key_getter(name: str, key: str, command: type[msgspec.Struct]) -> Callable[
             )
             raise WorkflowError(message)
         return lambda message: getattr(message, key)
+    method = inspect.getattr_static(command, key, None)
     if callable(getattr(command, key, None)):
+        problem = function_problem(method, "self", name=key) if inspect.isfunction(method) else None
+        if problem:
+            message = f"{name}.key names {command.__name__}.{key}, which {problem}"
+            raise WorkflowError(message)
         return lambda message: getattr(message, key)()
     message = f"{name}.key is {key!r}, but {command.__name__} has no such field or method"
     raise WorkflowError(message)
@@ -243,7 +291,7 @@ def _check_upcasters(
     tags = {tag_of(message) for message in classes}
     upcasters: Any = kind.upcasters
     if not isinstance(upcasters, Mapping):
-        message = f"{name}.upcasters is {upcasters!r}; it must be a mapping from old types to functions"
+        message = f"{name}.upcasters is {said(upcasters)}; it must be a mapping from old types to functions"
         raise WorkflowError(message)
     for tag, upcaster in upcasters.items():
         if tag in tags:
@@ -252,6 +300,10 @@ def _check_upcasters(
                 f"Give that class a new tag (tag='{tag}.2') and let the upcaster turn the old into the new"
             )
             raise WorkflowError(message)
-        if not callable(upcaster):
-            message = f"{name}.upcasters[{tag!r}] is not callable"
+        if not isinstance(tag, str):
+            message = f"{name}.upcasters has {said(tag)}; it goes by the old type as it is stored, such as 'OrderPlaced'"
+            raise WorkflowError(message)
+        problem = function_problem(upcaster, "old", name="upcast", may_be_class=True)
+        if problem:
+            message = f"{name}.upcasters[{tag!r}] {problem}"
             raise WorkflowError(message)

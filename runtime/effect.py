@@ -6,8 +6,6 @@ more than once, always under the same idempotency key.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,22 +14,22 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
+from holdfast.runtime import checks
 from holdfast.runtime.clock import from_ms
-from holdfast.runtime.codec import check_size, encode, encode_envelope
+from holdfast.runtime.codec import encode_envelope, encode_message
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import HoldfastError, UsageError, WorkflowError
+from holdfast.runtime.ids import READABLE_ID_CHARS, digest_of
 from holdfast.runtime.keys import partition_of
 from holdfast.runtime.limit import Limit, Rate, Want, value_of
 from holdfast.runtime.message import Command, Effect, Envelope, describe, tag_of
 from holdfast.runtime.record import EffectEntry
 from holdfast.runtime.retry import Retry
 
-#: Result ids up to this length say which effect they are of; longer ones are digests, so that they do not grow from
-#: one step of a process to the next.
-READABLE_ID_CHARS = 64
-
 DEFAULT_RETRY = Retry()
 DEFAULT_TIMEOUT_S = 60.0
+#: A longer one is a mistake: `ctx.heartbeat()` is for handlers that take long, None for those that may take forever.
+TIMEOUT_MAX_S = 30 * 24 * 60 * 60.0
 
 
 class Permanent(HoldfastError):
@@ -53,7 +51,7 @@ class EffectFailed(Command, frozen=True, kw_only=True):
             order_id: str
     """
 
-    of: ClassVar[tuple[type[Effect], ...]] = ()
+    of: ClassVar[tuple[type[Effect], ...] | type[Effect]] = ()
 
     effect_id: str
     #: The name of the effect's class, as it is stored.
@@ -83,7 +81,7 @@ class EffectContext:
     created: datetime
     #: When this attempt runs out of time, unless `heartbeat` is called; None without a timeout.
     deadline: datetime | None = None
-    #: The W3C traceparent of the turn that asked for it.
+    #: The W3C traceparent of this attempt where it is traced, else of the decision that asked for it.
     trace: str | None = None
     _beat: Callable[[], None] = field(default=_no_heartbeat, repr=False, compare=False)
 
@@ -151,40 +149,34 @@ class Handler:
     is_async: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        effect = getattr(self.kind, "__name__", repr(self.kind))
-        kind: Any = self.kind
-        if not (inspect.isclass(kind) and issubclass(kind, Effect)):
-            message = f"{effect} is no Effect class; write @app.effect(ChargeCard, ...)"
+        check_effect_class(self.kind)
+        what = f"{self.name}, the handler of {self.kind.__name__}"
+        name = self.call.__name__ if inspect.isroutine(self.call) else ""
+        problem = checks.function_problem(
+            self.call, "effect", "ctx", name=name if name.isidentifier() else "handle", may_be_async=True
+        )
+        if problem:
+            message = f"{what}, {problem}"
             raise WorkflowError(message)
-        call: Any = self.call
-        if not callable(call):
-            message = f"the handler of {effect} is {self.call!r}, which cannot be called"
-            raise WorkflowError(message)
-        try:
-            inspect.signature(call).bind(object(), object())
-        except TypeError as error:
-            message = f"{self.name}, the handler of {effect}, must take two arguments, the effect and its context: {error}"
-            raise WorkflowError(message) from None
-        except ValueError:
-            pass  # a builtin that does not say what it takes
-        for option, value, wanted in (
-            ("retry", self.retry, Retry),
-            ("limit", self.limit, Limit | None),
-            ("rate", self.rate, Rate | None),
+        for option, value, wanted, example in (
+            ("retry", self.retry, Retry, "retry=Retry(attempts=5)"),
+            ("limit", self.limit, Limit, "limit=Limit(3), or leave it out"),
+            ("rate", self.rate, Rate, "rate=Rate(10, per=1), or leave it out"),
         ):
-            if not isinstance(value, wanted):
-                message = f"{self.name}, the handler of {effect}: {option} is {value!r}"
+            if value is None and option != "retry":
+                continue
+            problem = checks.value_problem(value, wanted, example)
+            if problem:
+                message = f"{what}: {option} {problem}"
                 raise WorkflowError(message)
         timeout: Any = self.timeout_s
-        if timeout is not None and (
-            isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout <= 0
-        ):
-            message = f"{self.name}, the handler of {effect}: timeout is {timeout!r}; give seconds, or None for none"
+        if timeout is not None and not (checks.is_number(timeout, 0, TIMEOUT_MAX_S) and timeout > 0):
+            message = (
+                f"{what}: timeout is {checks.said(timeout)}; give seconds, more than 0 and at most {TIMEOUT_MAX_S:,.0f}, "
+                "or None for no limit"
+            )
             raise WorkflowError(message)
-        # A coroutine function, or an object that is called like one.
-        of_object = getattr(call, "__call__", None)  # noqa: B004 - what it is, not whether it is there
-        is_async = inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(of_object)
-        object.__setattr__(self, "is_async", is_async)
+        object.__setattr__(self, "is_async", checks.is_async(self.call))
 
     @property
     def name(self) -> str:
@@ -210,6 +202,22 @@ class Handler:
                 per_ms=max(1, round(self.rate.per * 1000)),
             )
         return want
+
+
+def check_effect_class(kind: Any) -> None:
+    """Check what a handler is said to be for.
+
+    Raises:
+        WorkflowError: It is no effect; the message says where it belongs.
+    """
+    if inspect.isclass(kind) and issubclass(kind, Effect):
+        return
+    if inspect.isroutine(kind):
+        name = kind.__name__
+        message = f"@app.effect has to be told which effect {name} is for; write @app.effect(ChargeCard) above def {name}"
+    else:
+        message = f"{checks.said(kind)} is no Effect class; write @app.effect(ChargeCard, ...)"
+    raise WorkflowError(message)
 
 
 class Outgoing(NamedTuple):
@@ -258,23 +266,30 @@ def outgoing_of(
     find: Callable[[Command], Definition],
     address: Address,
     sent_ms: int,
+    attempts: int = 0,
 ) -> list[Outgoing]:
-    """Return result commands as they are sent. Their ids depend on the effect alone, so that a repeat is recognised.
+    """Return result commands as they are sent, with how many attempts they took. Their ids depend on the effect alone, so that a repeat is recognised.
 
     Raises:
-        UsageError: One is no command of the app, its key is refused, or it is too large.
+        UsageError: One is no command of the app, its key is refused, a field does not fit, or it is too large.
     """
     return [
-        _sent(entry, find(command), command, f"r{index}", address, sent_ms)
+        _sent(entry, find(command), command, f"r{index}", address, sent_ms, attempts)
         for index, command in enumerate(commands)
     ]
 
 
 def _sent(
-    entry: EffectEntry, definition: Definition, command: Command, suffix: str, address: Address, sent_ms: int
+    entry: EffectEntry,
+    definition: Definition,
+    command: Command,
+    suffix: str,
+    address: Address,
+    sent_ms: int,
+    attempts: int,
 ) -> Outgoing:
     key = definition.key_of(command)
-    payload = check_size(encode(command), f"{describe(command)} for {key!r}", address.payload_bytes_max)
+    payload = encode_message(command, f"{describe(command)} for {key!r}", address.payload_bytes_max)
     own = (definition.type, key) == (entry.workflow, entry.key)
     envelope = Envelope(
         result_id(entry, suffix, own=own),
@@ -284,6 +299,7 @@ def _sent(
         sent_ms,
         cause=entry.id,
         trace=entry.trace,
+        attempts=attempts,
     )
     return Outgoing(partition_of(definition.type, key, address.partitions), encode_envelope(envelope))
 
@@ -297,9 +313,12 @@ def result_id(entry: EffectEntry, suffix: str, *, own: bool) -> str:
     readable = f"{entry.id}:{suffix}"
     if own and len(readable) <= READABLE_ID_CHARS:
         return readable
-    whole = f"{entry.workflow}/{len(entry.key)}/{entry.key}/{entry.id}"
-    digest = hashlib.blake2b(whole.encode(), digest_size=15).digest()
-    return f"{base64.urlsafe_b64encode(digest).decode()}:{suffix}"
+    return f"{result_mark(f'{entry.workflow}/{len(entry.key)}/{entry.key}', entry.id)}:{suffix}"
+
+
+def result_mark(scope: str, effect_id: str) -> str:
+    """Return what the ids of commands begin with that an effect leads to in other instances; see `Ref.scope`."""
+    return digest_of(f"{scope}/{effect_id}")
 
 
 # -- failure, as the process is told of it
@@ -316,7 +335,7 @@ def failures_of(definition: Definition) -> dict[type, type[EffectFailed]]:
         if not issubclass(kind, EffectFailed):
             continue
         _check_failure(definition, kind)
-        for effect in kind.of or (Effect,):
+        for effect in checks.one_or_many(kind.of) or (Effect,):
             other = found.setdefault(effect, kind)
             if other is not kind:
                 what = "every failed effect" if effect is Effect else f"a failed {effect.__name__}"
@@ -334,9 +353,9 @@ def _check_failure(definition: Definition, kind: type[EffectFailed]) -> None:
         if one.required and one.name != key and one.name not in EffectFailed.__struct_fields__:
             message = f"{definition.name}: {kind.__name__}.{one.name} needs a default: Holdfast does not know its value"
             raise WorkflowError(message)
-    for effect in kind.of:
+    for effect in checks.one_or_many(kind.of):
         if effect not in definition.effect_classes:
-            message = f"{definition.name}: {kind.__name__}.of has {getattr(effect, '__name__', effect)!s}, which is no effect of it"
+            message = f"{definition.name}: {kind.__name__}.of has {checks.said(effect)}, which is no effect of it; write of = (ChargeCard,)"
             raise WorkflowError(message)
 
 
@@ -361,7 +380,7 @@ def failed(
     }
     # Not strict: the key was made text when the instance was first named, and the field may be a number.
     command = msgspec.convert(values, kind, strict=False)
-    return _sent(entry, definition, command, "f", address, sent_ms)
+    return _sent(entry, definition, command, "f", address, sent_ms, attempts)
 
 
 def context_of(

@@ -129,6 +129,13 @@ class EffectQueue(Protocol):
         """Move effects to the schedule, from where they come back as new arrivals; False as for `finish`."""
         ...
 
+    def let_go(self, partition: int, owner: str, keeping: Collection[Ticket]) -> bool:
+        """Hold no effects any more of a partition that another serves by now, but for these.
+
+        False while the owner serves it: then nothing is changed, and it finds in the outbox what it holds.
+        """
+        ...
+
     def restore(self, ticket: Ticket, data: bytes) -> None:
         """Put an effect that was given up back into the outbox, its attempts forgotten."""
         ...

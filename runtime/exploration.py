@@ -213,6 +213,20 @@ class Trail:
         self.state = self.definition.workflow.initial()
         self.status = status_of(self.definition, self.state, "")
 
+    def resume(self, seq: int, state: Any, last_event: str) -> None:
+        """Go on from a state that a snapshot has, where not all records up to it are left; one step stands for them.
+
+        Args:
+            seq: The record after which the snapshot was taken.
+            state: The state in it.
+            last_event: The name of the event that led to it; empty if nobody knows any more.
+        """
+        source, self.state = self.status, state
+        self.status = status_of(self.definition, state, last_event or f"record {seq}")
+        self.path.append(Transition(source, f"records 1 to {seq}", self.status))
+        if self.definition.workflow.is_terminal(state):
+            self.terminal.add(self.status)
+
     def follow(self, records: Iterable[Record[Any]]) -> None:
         """Go on along some records; one without events moves nothing."""
         workflow = self.definition.workflow

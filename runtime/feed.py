@@ -285,6 +285,10 @@ class ReadModel(Protocol):
         """
         ...
 
+    def positions(self, generation: int) -> dict[int, str]:
+        """Return by partition how far the feed was read, where that is kept with what is written."""
+        ...
+
     def reachable(self) -> bool:
         """Return whether the store answers: then an error of a handler is the handler's."""
         ...

@@ -18,6 +18,7 @@ from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import HoldfastError, KeyRefused, Undecodable
 from holdfast.runtime.ids import ID_BYTES_MAX, new_id
 from holdfast.runtime.keys import Ref, partition_of
+from holdfast.runtime.mailbox import whole
 from holdfast.runtime.message import TAG_FIELD, Envelope, describe
 from holdfast.runtime.ports import Delivery
 
@@ -34,7 +35,7 @@ def translate(
         Undecodable, UnknownType, KeyRefused, PayloadTooLarge: It cannot become a command; the message says why.
     """
     attributes = delivery.attributes or {}
-    check_size(delivery.body, "the message", payload_bytes_max)
+    check_size(whole(delivery), "the message", payload_bytes_max)
     values = _values(delivery.body, attributes.get("content_type", ""))
     tag = values.get(TAG_FIELD) if isinstance(values, dict) else None
     if not isinstance(tag, str):

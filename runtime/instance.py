@@ -39,7 +39,7 @@ MOVES: dict[RunState, frozenset[RunState]] = {
     RunState.PAUSED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
     RunState.COMPLETED: frozenset({RunState.DATA_DELETED}),
     RunState.CANCELLED: frozenset({RunState.DATA_DELETED}),
-    RunState.DATA_DELETED: frozenset({RunState.DATA_DELETED}),
+    RunState.DATA_DELETED: frozenset(),
 }
 
 _FINISHED = frozenset({RunState.COMPLETED, RunState.CANCELLED, RunState.DATA_DELETED})
@@ -51,6 +51,9 @@ def move(source: RunState, target: RunState) -> RunState:
     Raises:
         UsageError: The table has no such move.
     """
+    if target is source:
+        message = f"the instance is {source} already"
+        raise UsageError(message)
     if target not in MOVES[source]:
         legal = ", ".join(sorted(MOVES[source])) or "nothing"
         message = f"an instance that is {source} cannot become {target}; it may become {legal}"

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from holdfast.runtime.errors import UsageError
+from holdfast.runtime.checks import function_problem, is_number, is_whole, said
+from holdfast.runtime.errors import UsageError, WorkflowError
 
 #: Every start within `per` is remembered, so a rate is no place for large numbers.
 COUNT_MAX = 100_000
@@ -14,15 +15,18 @@ PER_MAX_S = 30 * 24 * 60 * 60.0
 
 
 def _check_count(what: str, count: Any) -> None:
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= COUNT_MAX:
-        message = f"{what}({count!r}): it must be a whole number from 1 to {COUNT_MAX:,}"
-        raise UsageError(message)
+    if not is_whole(count, 1, COUNT_MAX):
+        message = f"{what}({said(count)}): it must be a whole number from 1 to {COUNT_MAX:,}"
+        raise WorkflowError(message)
 
 
 def _check_key(what: str, key: Any) -> None:
-    if key is not None and not callable(key):
-        message = f"{what}(key={key!r}): it must be a function of the effect"
-        raise UsageError(message)
+    if key is None:
+        return
+    problem = function_problem(key, "effect", name="key", may_be_class=True)
+    if problem:
+        message = f"{what}(key=...) {problem}, or key=lambda effect: effect.customer_id"
+        raise WorkflowError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most `count` effects of a handler begin within any `per` seconds; with `key`, for each value of it."""
+    """At most `count` effects of a handler begin within any `per` seconds; with `key`, for each value of it.
+
+    It counts from when a worker is given leave, and the handler is called at once after that. A handler that blocks the
+    event loop makes others late, and those may then begin closer together.
+    """
 
     count: int
     per: float = 1.0
@@ -48,10 +56,11 @@ class Rate:
     def __post_init__(self) -> None:
         _check_count("Rate", self.count)
         _check_key("Rate", self.key)
-        per: Any = self.per
-        if isinstance(per, bool) or not isinstance(per, int | float) or not 0.001 <= per <= PER_MAX_S:
-            message = f"Rate(per={per!r}): it must be a number of seconds from 0.001 to {PER_MAX_S:g}"
-            raise UsageError(message)
+        if not is_number(self.per, 0.001, PER_MAX_S):
+            message = (
+                f"Rate(per={said(self.per)}): it must be a number of seconds from 0.001 to {PER_MAX_S:g}"
+            )
+            raise WorkflowError(message)
 
 
 class Want(NamedTuple):

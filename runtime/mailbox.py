@@ -14,10 +14,13 @@ from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.control import decode_control
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HoldfastError, Undecodable, UnknownType
+from holdfast.runtime.errors import HoldfastError, PayloadTooLarge, Undecodable, UnknownType
 from holdfast.runtime.keys import Ref, check_key, partition_of
 from holdfast.runtime.message import Envelope
 from holdfast.runtime.ports import Delivery
+
+#: The longest id of a command that is decided: every record has it. Those that Holdfast makes are shorter.
+ENVELOPE_ID_CHARS_MAX = 1_000
 
 
 @dataclass(slots=True)
@@ -58,15 +61,33 @@ class Sorted:
     unreadable: list[tuple[int, Delivery, HoldfastError]]
 
 
+def whole(delivery: Delivery) -> bytes:
+    """Return the body of a message, if all of it is there.
+
+    Raises:
+        PayloadTooLarge: It was so large that only its beginning was kept.
+    """
+    if delivery.whole:
+        message = (
+            f"the message is {delivery.whole:,} bytes, more than any may have; only its first {len(delivery.body):,} "
+            "were kept. Send it anew with a reference to its data, or raise HOLDFAST_PAYLOAD_BYTES_MAX before"
+        )
+        raise PayloadTooLarge(message)
+    return delivery.body
+
+
 def sort(app: App, deliveries: Sequence[Delivery], partitions: int) -> Sorted:
     """Read every delivery and put it into its instance's mailbox, keeping the order."""
     boxes: dict[Ref, Mailbox] = {}
     unreadable: list[tuple[int, Delivery, HoldfastError]] = []
     for index, delivery in enumerate(deliveries):
         try:
-            envelope = decode_envelope(delivery.body)
+            envelope = decode_envelope(whole(delivery))
             if not envelope.id:
                 message = f"a command for {envelope.workflow}/{envelope.key} has no id, so it could not be told from others"
+                raise Undecodable(message)
+            if len(envelope.id) > ENVELOPE_ID_CHARS_MAX:
+                message = f"the id of a command is {len(envelope.id):,} characters long; the limit is {ENVELOPE_ID_CHARS_MAX:,}"
                 raise Undecodable(message)
             key = check_key(envelope.key, "the envelope")
             partition = partition_of(envelope.workflow, key, partitions)

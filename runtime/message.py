@@ -54,6 +54,8 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     first: bool = False
     #: What happened to it before, where it was a dead letter and was sent again: one sentence each.
     history: tuple[str, ...] = ()
+    #: How many attempts the effect took that it is the result of; 0 for what is no effect's, or of older code.
+    attempts: int = 0
 
 
 def tag_of(kind: type[msgspec.Struct]) -> str:

@@ -14,22 +14,29 @@ import msgspec
 from tenacity import Retrying, stop_after_attempt
 
 from holdfast.runtime.actor import Actor, Handled, clock_ms
+from holdfast.runtime.bearings import bear
+from holdfast.runtime.checks import said
+from holdfast.runtime.cipher import was_shredded
 from holdfast.runtime.clock import from_ms, span_ms_up, to_ms_up
-from holdfast.runtime.codec import check_size, encode, encode_envelope
-from holdfast.runtime.control import TARGETS, VERBS, Control, DeleteData, Pause, Resume
+from holdfast.runtime.codec import check_size, encode, encode_envelope, encode_message
+from holdfast.runtime.control import RESUME_TIMER, TARGETS, VERBS, Control, DeleteData, Pause, Resume
 from holdfast.runtime.decision import Accept, Decision, Reject, Timer
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HistoryError, UsageError, WorkflowError
+from holdfast.runtime.errors import HistoryError, HoldfastError, UsageError, WorkflowError
 from holdfast.runtime.instance import RunState, move
 from holdfast.runtime.keys import check_key
 from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.message import Envelope, describe, tag_of
 from holdfast.runtime.outcome import Answer
 from holdfast.runtime.ports import Commit, Committed, Park
-from holdfast.runtime.record import EffectEntry, Entry, Moved, Snapshot, TimerEntry
+from holdfast.runtime.record import Asked, AskedTimer, EffectEntry, Entry, Moved, Snapshot, TimerEntry
+from holdfast.runtime.spans import DecisionSpans
+from holdfast.runtime.timers import timer_id
 
 #: How often `decide` is tried on one command before it is a dead letter: it is pure, so more would say the same.
 DECIDE_ATTEMPTS = 3
+#: The latest end of a pause and the longest pause, in milliseconds: more than numbers in Redis tell apart.
+PAUSE_MS_MAX = 2**53
 
 
 @dataclass(slots=True)
@@ -89,6 +96,8 @@ class Plan:
         actor.reason, actor.unique, actor.erased = self.reason, self.unique, self.erased
         if committed.parked is not None:
             actor.parked = committed.parked
+        if committed.crowded_out:
+            self._turn_away(frozenset(committed.crowded_out))
         if self.commit.wipe is not None:
             actor.handled.clear()
             actor.snapshot_seq, actor.parked = self.commit.wipe.seq, 0
@@ -99,18 +108,45 @@ class Plan:
             actor.remember(command_id, handled)
         return actor
 
+    def _turn_away(self, ids: frozenset[str]) -> None:
+        """Refuse commands that there was no room to keep; where nobody waits for that they are given up."""
+        refused = CrowdedOut(self.actor)
+        kept: list[tuple[Letter, Answer]] = []
+        for letter, answer in self.answers:
+            if answer.kind != "parked" or answer.command_id not in ids:
+                kept.append((letter, answer))
+            elif letter.envelope.reply_to is not None:
+                kept.append((letter, Answer(answer.command_id, "rejected", reason=str(refused))))
+            else:
+                self.failures.append((letter, refused))
+        self.answers = kept
+
+
+class CrowdedOut(HoldfastError):
+    """As many commands are kept for a paused instance as may be."""
+
+    def __init__(self, actor: Actor) -> None:
+        why = f": {actor.reason}" if actor.reason else ""
+        super().__init__(
+            f"{actor.ref} is paused{why}, and {actor.parked:,} commands are kept for it already, which is the most "
+            f"({actor.definition.name}.parked_max). Resume or cancel it, and send the command again"
+        )
+
 
 def make_plan(
     actor: Actor,
     letters: Sequence[Letter],
     now: datetime,
-    trace: str | None,
+    spans: DecisionSpans | None,
     payload_bytes_max: int,
     taken: Mapping[str, str] | None = None,
+    refused: Mapping[str, Answer] | None = None,
 ) -> Plan:
     """Decide each letter in turn and return what that comes to. Nothing is written and the actor does not change.
 
-    `taken` are unique keys that others hold, and who: a decision that would need one is a refusal.
+    `taken` are unique keys that others hold, and who: a decision that would need one is a refusal. `refused` are the
+    refusals of earlier plans, which a second copy of a command is answered with. `spans` are told of what is decided,
+    and say under which trace it is recorded; without them it stays in its sender's.
     """
     ref = actor.ref
     commit = Commit(
@@ -125,37 +161,60 @@ def make_plan(
     plan = Plan(actor, commit, actor.state, actor.run_state, clock_ms(now, actor))
     plan.reason, plan.unique, plan.erased = actor.reason, actor.unique, actor.erased
     plan.before, plan.letters = actor.unique, letters
+    if refused:
+        plan.refused.update(refused)
     unparks: list[str] = []
     for position, letter in enumerate(letters):
         envelope = letter.envelope
+        bear(envelope)
         seen = plan.handled.get(envelope.id) or actor.handled.get(envelope.id)
         if seen is not None:
             plan.duplicates.append((letter, seen.seq))
+        elif envelope.id in plan.refused:
+            # Whatever came in between, a pause too: who is told that he was refused is not accepted later.
+            again = letter.delivery.fresh
+            plan.answers.append((letter, msgspec.structs.replace(plan.refused[envelope.id], duplicate=again)))
         elif type(letter.command) in TARGETS:
-            if _control(plan, letter, letter.command, trace or envelope.trace, payload_bytes_max):
-                plan.rest = letters[position + 1 :]
-                break
+            span = spans.begin(ref, letter) if spans is not None else None
+            trace = span.trace if span is not None else envelope.trace
+            try:
+                moved = _control(plan, letter, letter.command, trace, payload_bytes_max)
+            except Exception as error:  # noqa: BLE001 - what it says may be too long, and scrub is user code
+                plan.failures.append((letter, error))
+            else:
+                if moved:
+                    plan.rest = letters[position + 1 :]
+                    break
+            finally:
+                if span is not None:
+                    span.leave()
         elif plan.run_state is RunState.PAUSED:
             if letter.parked:
                 break  # it was paused on the way, and what is left stays where it is
             _park(plan, letter)
+        elif plan.run_state is RunState.DATA_DELETED and was_shredded(envelope.payload):
+            # It was sent before the data was deleted, and can never be read: but what becomes of it is known.
+            plan.answers.append((letter, Answer(envelope.id, "completed", reason=plan.run_state)))
         elif letter.stalled is not None:
             plan.deferred.extend(letters[position:])
             break
         elif letter.broken is not None:
-            _fail(plan, letter, letter.broken, trace)
-        elif envelope.id in plan.refused:
-            again = letter.delivery.fresh
-            plan.answers.append((letter, msgspec.structs.replace(plan.refused[envelope.id], duplicate=again)))
+            _fail(plan, letter, letter.broken, envelope.trace)
         elif plan.run_state.finished:
             plan.answers.append((letter, Answer(envelope.id, "completed", reason=plan.run_state)))
         else:
+            span = spans.begin(ref, letter) if spans is not None else None
+            trace = span.trace if span is not None else envelope.trace
             try:
-                _decide(plan, letter, trace or envelope.trace, payload_bytes_max, taken or {})
+                _decide(plan, letter, trace, payload_bytes_max, taken or {})
             except Exception as error:  # noqa: BLE001 - user code may raise anything; it becomes a dead letter
                 _fail(plan, letter, error, trace)
+            finally:
+                if span is not None:
+                    span.leave()
         if letter.parked:
             unparks.append(envelope.id)
+    bear(None)
     commit.unparks = unparks
     # A move always says why, if only with nothing: then the journal says how many commands are kept.
     if plan.moved or plan.reason != actor.reason:
@@ -176,6 +235,7 @@ def _park(plan: Plan, letter: Letter) -> None:
         return
     commit = plan.commit
     commit.parks = (*commit.parks, Park(envelope.id, letter.delivery.body, envelope.first))
+    commit.parks_max = plan.actor.definition.kind.parked_max
     plan.answers.append((letter, Answer(envelope.id, "parked", reason=plan.reason)))
 
 
@@ -212,6 +272,10 @@ def _record(plan: Plan, entry: Entry[Any], data: bytes = b"") -> bytes:
 def _control(plan: Plan, letter: Letter, command: Control, trace: str | None, payload_bytes_max: int) -> bool:
     """Move the run as asked, if the table has that move; return whether kept commands come next."""
     actor, envelope = plan.actor, letter.envelope
+    if isinstance(command, DeleteData) and plan.run_state is RunState.DATA_DELETED:
+        # What was wished for is so already: nothing is recorded, however often it is asked for.
+        plan.answers.append((letter, Answer(envelope.id, "completed", reason=plan.run_state)))
+        return False
     try:
         target = _target(plan, command)
     except UsageError as error:
@@ -219,35 +283,32 @@ def _control(plan: Plan, letter: Letter, command: Control, trace: str | None, pa
         plan.refused[envelope.id] = answer
         plan.answers.append((letter, answer))
         return False
-    resume_at_ms = 0
+    resume_at_ms = at_ms = after_ms = 0
     if isinstance(command, Pause):
-        after = command.resume_after_ms
-        resume_at_ms = command.resume_at_ms or (plan.at_ms + after if after else 0)
+        # Any program may have sent it, with any numbers.
+        at_ms = min(max(1, command.resume_at_ms), PAUSE_MS_MAX) if command.resume_at_ms else 0
+        after_ms = min(max(0, command.resume_after_ms), PAUSE_MS_MAX)
+        resume_at_ms = at_ms or (plan.at_ms + after_ms if command.resume_after_ms else 0)
     step = Moved(VERBS[type(command)], command.reason, resume_at_ms)
     name = describe(command)
     entry: Entry[Any] = Entry(envelope.id, name, plan.at_ms, actor.token, (), envelope.cause, trace, step)
     data = check_size(encode(entry), f"the record of {name} for {actor.ref}", payload_bytes_max)
     if isinstance(command, DeleteData):
-        try:
-            _erase(plan, envelope.id)
-        except Exception as error:  # noqa: BLE001 - scrub is user code
-            plan.failures.append((letter, error))
-            return False
+        _erase(plan, envelope.id)
     _record(plan, entry, data)
     timers = []
-    if resume_at_ms and isinstance(command, Pause):
+    if resume_at_ms:
         again = Envelope(
             f"{envelope.id}:resume",
             actor.ref.workflow,
             actor.ref.key,
             encode(Resume("its time has come", envelope.id)),
+            plan.at_ms if trace is not None else 0,
             cause=envelope.id,
             trace=trace,
         )
-        delay_ms = 0 if command.resume_at_ms else max(0, command.resume_after_ms)
-        timers = [
-            TimerEntry(_resume_timer(actor), encode_envelope(again), delay_ms, max(0, command.resume_at_ms))
-        ]
+        delay_ms = 0 if at_ms else after_ms
+        timers = [TimerEntry(_resume_timer(actor), encode_envelope(again), delay_ms, at_ms)]
     _merge_timers(plan.commit, [_resume_timer(actor)], timers)
     was_paused = plan.run_state is RunState.PAUSED
     plan.run_state = plan.commit.run_state = target
@@ -279,7 +340,7 @@ def _target(plan: Plan, command: Control) -> RunState:
 def _erase(plan: Plan, command_id: str) -> None:
     """Plan to leave nothing of an instance but what its workflow wants to stay."""
     definition = plan.actor.definition
-    left = None if plan.erased else definition.workflow.scrub(plan.state)
+    left = definition.workflow.scrub(plan.state)
     state = definition.workflow.initial() if left is None else left
     plan.commit.wipe = Snapshot(
         plan.seq + 1,
@@ -295,7 +356,7 @@ def _erase(plan: Plan, command_id: str) -> None:
 
 def _resume_timer(actor: Actor) -> str:
     """Return the name of the timer that resumes an instance; no key and no id of a user's timer makes the same."""
-    return f"{actor.ref.scope}:holdfast.resume"
+    return f"{actor.ref.scope}:{RESUME_TIMER}"
 
 
 def _decide(
@@ -311,8 +372,22 @@ def _decide(
 
     seq = plan.commit.seq + len(plan.commit.entries) + 1
     name = describe(letter.command)
-    entry = Entry(envelope.id, name, plan.at_ms, actor.token, decision.events, envelope.cause, trace)
-    data = check_size(encode(entry), f"the record of {name} for {actor.ref}", payload_bytes_max)
+    asked = _asked(decision)
+    entry = Entry(
+        envelope.id,
+        name,
+        plan.at_ms,
+        actor.token,
+        decision.events,
+        envelope.cause,
+        trace,
+        None,
+        asked,
+        envelope.attempts,
+    )
+    data = encode(entry)
+    if len(data) > payload_bytes_max:
+        check_size(data, f"the record of {name} for {actor.ref}", payload_bytes_max)
 
     # The state is folded from what will be read back: what cannot be is refused now, not found in the log later.
     state = plan.state
@@ -332,14 +407,14 @@ def _decide(
             actor.ref.workflow,
             actor.ref.key,
             seq,
-            check_size(encode(effect), f"{tag_of(type(effect))} for {actor.ref}", payload_bytes_max),
+            encode_message(effect, f"{tag_of(type(effect))} for {actor.ref}", payload_bytes_max),
             plan.at_ms,
             trace,
         )
         for index, effect in enumerate(decision.effects)
     ]
     timers = [
-        _timer_entry(actor, envelope.id, index, timer, trace, payload_bytes_max)
+        _timer_entry(actor, envelope.id, index, timer, plan.at_ms, trace, payload_bytes_max)
         for index, timer in enumerate(decision.timers)
     ]
 
@@ -400,21 +475,70 @@ def _read_back(definition: Definition, data: bytes) -> tuple[Any, ...]:
 
 def _check(name: str, decision: Any, events: tuple[type, ...], effects: tuple[type, ...]) -> None:
     if not isinstance(decision, Accept):
-        message = (
-            f"{name}.decide returned {type(decision).__name__}; it must return accept(...) or reject(...)"
-        )
+        message = f"{name}.decide returned {_what(decision)}; it must return accept(...) or reject(...)"
         raise WorkflowError(message)
+    parts: Any = decision  # whatever it may have in them
+    if not (
+        type(parts.events) is tuple
+        and type(parts.effects) is tuple
+        and type(parts.timers) is tuple
+        and type(parts.cancels) is tuple
+    ):
+        _check_parts(name, decision)
     if not decision.events:
         message = f"{name}.decide accepted without an event; an accepted command must record something, else reject it"
         raise WorkflowError(message)
     for event in decision.events:
         if type(event) not in events:
-            message = f"{name}.decide accepted with {type(event).__name__}, which is no event of {name}"
+            message = f"{name}.decide accepted with {_what(event)}, which is no event of {name}"
             raise WorkflowError(message)
     for effect in decision.effects:
         if type(effect) not in effects:
-            message = f"{name}.decide asked for {type(effect).__name__}, which is no effect of {name}"
+            message = f"{name}.decide asked for {_what(effect)}, which is no effect of {name}"
             raise WorkflowError(message)
+    timer: Any
+    for timer in decision.timers:
+        if not isinstance(timer, Timer):
+            message = f"{name}.decide set {_what(timer)} as a timer; write accept(...).timer({type(timer).__name__}(...), after=...)"
+            raise WorkflowError(message)
+
+
+def _check_parts(name: str, decision: Accept[Any, Any]) -> None:
+    parts = (
+        ("events", decision.events, "accept(OrderPaid())"),
+        ("effects", decision.effects, "accept(...).effect(ChargeCard(...))"),
+        ("timers", decision.timers, "accept(...).timer(ExpireOrder(...), after=...)"),
+        ("cancels", decision.cancels, 'accept(...).cancel("expiry")'),
+    )
+    given: Any
+    for part, given, example in parts:
+        if not isinstance(given, tuple | list):
+            message = f"{name}.decide accepted with {part} that are {_what(given)}, no tuple; write {example}"
+            raise WorkflowError(message)
+
+
+def _asked(decision: Accept[Any, Any]) -> Asked | None:
+    """Return what the record is to say of effects and timers: they are deleted when they are done with."""
+    if not (decision.effects or decision.timers or decision.cancels):
+        return None
+    timers = tuple(
+        AskedTimer(describe(timer.command), timer.key or "", *_when(timer)) for timer in decision.timers
+    )
+    return Asked(tuple(describe(effect) for effect in decision.effects), timers, tuple(decision.cancels))
+
+
+def _when(timer: Timer) -> tuple[int, int]:
+    """Return when a timer is due, or 0, and its delay."""
+    if timer.at is not None:
+        return max(1, to_ms_up(timer.at)), 0
+    return 0, max(0, span_ms_up(timer.after)) if timer.after is not None else 0
+
+
+def _what(message: object) -> str:
+    """Return how something that is no message of a workflow is spoken of."""
+    return (
+        f"{said(message)} itself, not a value of it" if isinstance(message, type) else type(message).__name__
+    )
 
 
 def timer_name(actor: Actor, key: str) -> str:
@@ -423,13 +547,17 @@ def timer_name(actor: Actor, key: str) -> str:
 
 
 def _timer_entry(
-    actor: Actor, command_id: str, index: int, timer: Timer, trace: str | None, payload_bytes_max: int
+    actor: Actor,
+    command_id: str,
+    index: int,
+    timer: Timer,
+    at_ms: int,
+    trace: str | None,
+    payload_bytes_max: int,
 ) -> TimerEntry:
     definition, ref = actor.definition, actor.ref
     if type(timer.command) not in definition.commands.by_tag.values():
-        message = (
-            f"{definition.name} set a timer for {type(timer.command).__name__}, which is no command of it"
-        )
+        message = f"{definition.name} set a timer for {_what(timer.command)}, which is no command of it"
         raise WorkflowError(message)
     key = definition.key_of(timer.command)
     if key != ref.key:
@@ -437,23 +565,22 @@ def _timer_entry(
             f"{definition.name} set a timer for {key!r}, but a timer is for its own instance, {ref.key!r}"
         )
         raise UsageError(message)
-    if (timer.after is None) == (timer.at is None):
-        message = f"{definition.name} set a timer that has not either `after` or `at`"
-        raise UsageError(message)
-    own_id = f"{command_id}:t{index}"
-    payload = check_size(encode(timer.command), f"{describe(timer.command)} for {ref}", payload_bytes_max)
-    envelope = Envelope(own_id, ref.workflow, ref.key, payload, cause=command_id, trace=trace)
+    own_id = timer_id(ref, command_id, index)
+    payload = encode_message(timer.command, f"{describe(timer.command)} for {ref}", payload_bytes_max)
+    # When it was set is of use to traces alone: whether what it leads to is still a part of them.
+    set_ms = at_ms if trace is not None else 0
+    envelope = Envelope(own_id, ref.workflow, ref.key, payload, set_ms, cause=command_id, trace=trace)
     # A timer without a key is named after its command, within its instance: two instances may know the same id.
     name = f"{actor.ref.scope}:{own_id}" if timer.key is None else timer_name(actor, timer.key)
-    if timer.at is not None:
-        return TimerEntry(name, encode_envelope(envelope), 0, max(1, to_ms_up(timer.at)))
-    delay_ms = max(0, span_ms_up(timer.after)) if timer.after is not None else 0
-    return TimerEntry(name, encode_envelope(envelope), delay_ms)
+    due_ms, delay_ms = _when(timer)
+    return TimerEntry(name, encode_envelope(envelope), delay_ms, due_ms)
 
 
 def _merge_timers(commit: Commit, cancels: list[str], timers: list[TimerEntry]) -> None:
     """Add one decision's timers to those of the decisions before it: the last word on a name counts."""
+    if not (cancels or timers):
+        return
     gone = {*cancels, *(timer.name for timer in timers)}
-    commit.timers = [timer for timer in commit.timers if timer.name not in gone] if gone else commit.timers
+    commit.timers = [timer for timer in commit.timers if timer.name not in gone]
     commit.cancels.extend(cancels)
     commit.timers.extend(timers)

@@ -91,6 +91,8 @@ class Commit:
     timers: list[TimerEntry] = field(default_factory=list)
     #: Commands to keep; one that is kept already stays as and where it is.
     parks: Sequence[Park] = ()
+    #: How many may be kept: those that find no room are not, and everything else is written all the same.
+    parks_max: int = 10_000
     #: Ids of commands that are kept no longer.
     unparks: Sequence[str] = ()
     #: Why the instance will be in its run state; None to leave that as it is.
@@ -103,6 +105,11 @@ class Commit:
     wipe: Snapshot | None = None
     #: Dead letters that nothing else would bring back if they were written later.
     dead: Sequence[DeadLetter] = ()
+    #: With `wipe`, and where payloads are encrypted: what takes the place of the instance's data key.
+    secret: bytes = b""
+    #: Which of `effects` begin their first attempt with this commit, the journal's owner their holder, if that serves
+    #: the partition's effects; none where it is empty.
+    begins: Sequence[bool] = ()
 
     @property
     def plain(self) -> bool:
@@ -129,6 +136,10 @@ class Committed(NamedTuple):
     feed_id: str = ""
     #: How many commands are kept now; None where the commit neither touched them nor moved the run.
     parked: int | None = None
+    #: Ids of commands that found no room.
+    crowded_out: tuple[str, ...] = ()
+    #: Where in the outbox the effects are that have begun.
+    begun: tuple[str, ...] = ()
 
 
 class Conflict(NamedTuple):
@@ -217,7 +228,7 @@ class Remains(Protocol):
         ...
 
     def scrub(self, ref: Ref) -> int:
-        """Do what `withdraw` does, and forget the dead letters of an instance whose data was deleted."""
+        """Do what `withdraw` does, and forget dead letters and observations of an instance whose data was deleted."""
         ...
 
 
@@ -429,6 +440,10 @@ class Delivery:
     attributes: dict[str, str] | None = None
     #: How many turns of this process it was in, this one included.
     turns: int = 0
+    #: How many bytes it had, where it was too large to be anything and `body` is only its beginning; else 0.
+    whole: int = 0
+    #: The span of its decision, from when that was first asked for; None where it is not traced.
+    span: Any = None
 
     @property
     def fresh(self) -> bool:
@@ -439,8 +454,17 @@ class Delivery:
 class Publisher(Protocol):
     """Hands commands to the transport, from any thread; proved by tests/contract/test_transport.py."""
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits to be sent that `publish` would make its caller wait."""
+        ...
+
     def publish(self, partition: int, body: bytes) -> Future[None]:
-        """Send a message; the future ends when the transport has confirmed it, or with PublishFailed."""
+        """Send a message; the future ends when the transport has confirmed it, or with PublishFailed.
+
+        Raises:
+            Overloaded: So much waits to be sent that this was not taken.
+        """
         ...
 
     def close(self) -> None:
@@ -477,6 +501,18 @@ class Consumer(Protocol):
 
     def close(self) -> None:
         """Return everything that is not acknowledged, and stop."""
+        ...
+
+
+class Door(Protocol):
+    """A transport that foreign messages come through as well."""
+
+    def doorman(self) -> Consumer:
+        """Return a consumer of them."""
+        ...
+
+    def publisher(self) -> Publisher:
+        """Return a new publisher."""
         ...
 
 

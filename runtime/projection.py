@@ -14,12 +14,15 @@ Each event of an instance comes in order, and none is skipped.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from holdfast.runtime.checks import said
+from holdfast.runtime.errors import WorkflowError
 from holdfast.runtime.message import Event
 from holdfast.runtime.retry import Retry
 from holdfast.runtime.workflow import Workflow
@@ -100,10 +103,25 @@ class Projection:
 
 
 def on(*events: type[Event]) -> Callable[[F], F]:
-    """Mark a method of a projection as the one that gets these events."""
+    """Mark a method of a projection as the one that gets these events.
+
+    Raises:
+        WorkflowError: What is in the brackets is no event class, or what is below it no method.
+    """
+    for event in events or (None,):
+        if not (inspect.isclass(event) and issubclass(event, Event)):
+            what = f"not {said(event)}" if events else "and has none"
+            message = (
+                f"@on takes event classes, {what}; write @on(OrderPaid) or @on(OrderPaid, OrderCancelled)"
+            )
+            raise WorkflowError(message)
 
     def mark(method: F) -> F:
-        setattr(method, _MARK, (*getattr(method, _MARK, ()), *events))
+        try:
+            setattr(method, _MARK, (*getattr(method, _MARK, ()), *events))
+        except (AttributeError, TypeError):
+            message = f"@on is for methods, not for {said(method)}; write it above def paid(self, event, ctx)"
+            raise WorkflowError(message) from None
         return method
 
     return mark
@@ -112,4 +130,5 @@ def on(*events: type[Event]) -> Callable[[F], F]:
 def marks_of(method: Any) -> tuple[Any, ...]:
     """Return the events that a method is marked for."""
     found: tuple[Any, ...] = getattr(method, _MARK, ())
-    return found
+    # A class method or static method that was made of a marked function.
+    return found or getattr(getattr(method, "__func__", None), _MARK, ())

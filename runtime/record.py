@@ -30,6 +30,28 @@ class Moved(msgspec.Struct, frozen=True, array_like=True):
         return self.verb == "delete-data"
 
 
+class AskedTimer(msgspec.Struct, frozen=True, array_like=True):
+    """A timer that a decision set."""
+
+    #: The name of the command's class.
+    command: str
+    #: The timer's own key; empty where it has none.
+    key: str = ""
+    #: When it is due, in milliseconds since 1970; 0 where that is a delay from the commit.
+    due_ms: int = 0
+    delay_ms: int = 0
+
+
+class Asked(msgspec.Struct, frozen=True, array_like=True):
+    """What a decision asked for beside its events: names only. The rest was in the outbox until it was done with."""
+
+    #: The names of the effects' classes; the id of the n-th is `<command id>:<n>`.
+    effects: tuple[str, ...] = ()
+    timers: tuple[AskedTimer, ...] = ()
+    #: The keys of the timers to cancel, which happens before the timers are set.
+    cancels: tuple[str, ...] = ()
+
+
 class Entry(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     """One decision in the form in which it is stored: a msgpack array.
 
@@ -46,10 +68,14 @@ class Entry(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     events: tuple[E, ...]
     #: The id of the command or record that led to the command.
     cause: str | None = None
-    #: The W3C traceparent of the turn.
+    #: The W3C traceparent of the decision where it is traced, else of what sent the command.
     trace: str | None = None
     #: What it did to the run; None for a decision of the workflow.
     control: Moved | None = None
+    #: What else it asked for; None for nothing, and in records from before this was written down.
+    asked: Asked | None = None
+    #: How many attempts the effect took that sent the command; 0 for what no effect sent, and in older records.
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +93,10 @@ class Record(Generic[E]):
     trace: str | None
     #: What a built-in command did to the run: then there are no events.
     control: Moved | None = None
+    #: The effects and timers that it asked for, by name; None for none.
+    asked: Asked | None = None
+    #: How many attempts the effect took that sent the command; 0 where none did, or where that is not known.
+    attempts: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):

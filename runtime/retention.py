@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from holdfast.runtime.checks import function_problem, span_problem
 from holdfast.runtime.errors import WorkflowError
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.record import Record
 
 #: How long finished instances are kept where a workflow says nothing else.
 KEPT = timedelta(days=30)
+#: A longer time reaches back behind the first date that there is; None is for always.
+KEPT_MAX = timedelta(days=100 * 365)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,14 @@ class Retention:
     def __post_init__(self) -> None:
         spans: Mapping[RunState, Any] = self.spans
         for name, span in spans.items():
-            if span is not None and (not isinstance(span, timedelta) or span < timedelta(0)):
-                message = f"Retention({name}=...) is {span!r}; it must be a timedelta, or None to keep instances always"
+            problem = None if span is None else span_problem(span, timedelta(0), KEPT_MAX)
+            if problem:
+                message = f"Retention({name}=...) {problem}, or None to keep instances always"
                 raise WorkflowError(message)
+        problem = None if self.archive is None else function_problem(self.archive, "archived", name="archive")
+        if problem:
+            message = f'Retention(archive=...) {problem}, or archive=FolderArchive("archive")'
+            raise WorkflowError(message)
 
     @property
     def spans(self) -> Mapping[RunState, timedelta | None]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from tenacity import RetryCallState, stop_after_attempt, wait_exponential
 
-from holdfast.runtime.errors import UsageError
+from holdfast.runtime.checks import is_number, one_or_many, said
+from holdfast.runtime.errors import WorkflowError
 
 #: Longer waits than this are a mistake in the policy.
 WAIT_MAX_S = 30 * 24 * 60 * 60.0
@@ -28,10 +29,10 @@ class Retry:
         factor: By how much each wait is longer than the one before it.
         cap: The longest wait in seconds, jitter aside.
         jitter: A share of each wait that is added at random, so that what failed together does not come back together.
-        unless: Exceptions that trying again would not help.
+        unless: Exceptions that trying again would not help: a class or several.
 
     Raises:
-        UsageError: A number makes no sense.
+        WorkflowError: A number makes no sense, or what is no exception class is among `unless`.
     """
 
     attempts: int = 5
@@ -39,7 +40,7 @@ class Retry:
     factor: float = 2.0
     cap: float = 300.0
     jitter: float = 0.1
-    unless: tuple[type[BaseException], ...] = ()
+    unless: type[BaseException] | tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
         numbers: dict[str, tuple[Any, float, float]] = {
@@ -50,18 +51,19 @@ class Retry:
             "jitter": (self.jitter, 0, 1),
         }
         for name, (value, low, high) in numbers.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                message = f"Retry({name}={value!r}): it must be a number from {low:g} to {high:g}"
-                raise UsageError(message)
+            if not is_number(value, low, high):
+                message = f"Retry({name}={said(value)}): it must be a number from {low:g} to {high:g}"
+                raise WorkflowError(message)
         attempts: Any = self.attempts
         if not isinstance(attempts, int):
             message = f"Retry(attempts={attempts!r}): it must be a whole number"
-            raise UsageError(message)
-        errors: Any = self.unless
+            raise WorkflowError(message)
+        errors = one_or_many(self.unless)
         for error in errors:
             if not (isinstance(error, type) and issubclass(error, BaseException)):
-                message = f"Retry(unless=...): {error!r} is no exception class"
-                raise UsageError(message)
+                message = f"Retry(unless=...): {said(error)} is no exception class; write unless=(ValueError, KeyError)"
+                raise WorkflowError(message)
+        object.__setattr__(self, "unless", errors)
 
     def wait_s(self, attempt: int) -> float | None:
         """Return the seconds to wait after this attempt has failed, or None when it was the last one."""

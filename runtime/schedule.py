@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from cronsim import CronSim, CronSimError
 
+from holdfast.runtime.checks import function_problem, said, span_problem
 from holdfast.runtime.clock import from_ms, span_ms_up, to_ms
 from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import WorkflowError
@@ -31,6 +32,8 @@ from holdfast.runtime.message import Command
 _NAME_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 #: The shortest interval: a tick is a few records in a log.
 EVERY_MIN = timedelta(seconds=1)
+#: The longest one, and the oldest that a tick may be: far more than the life of any program.
+SPAN_MAX = timedelta(days=100 * 365)
 #: What may be written for a cron line.
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
@@ -100,35 +103,47 @@ class Schedule:
         """
         problem = self._problem()
         if problem:
-            message = f"schedule {self.name!r}: {problem}"
+            message = f"schedule {said(self.name)}: {problem}"
             raise WorkflowError(message)
 
     def _problem(self) -> str:
         name: Any = self.name
-        functions: tuple[Any, ...] = (self.command, self.filter or self.command)
         if not isinstance(name, str) or not _NAME_FORM.fullmatch(name):
             return "a name is 1 to 64 letters, digits, dots, dashes or underscores"
         if (self.cron is None) == (self.every is None):
-            return "it needs either `cron` or `every`"
+            return 'it needs either `cron` or `every`, such as cron="0 2 * * *" or every=timedelta(hours=1)'
         for what, given, kind in (
             ("overlap", self.overlap, Overlap),
             ("catch_up", self.catch_up, CatchUp),
         ):
             if given not in list(kind):
-                return f"{what} is {given!r}; there are: {', '.join(kind)}"
-        if not all(map(callable, functions)):
-            return "`command` and `filter` are functions of the tick's time"
-        if self.window is not None and self.window <= timedelta(0):
-            return f"`window` is {self.window}; it must be longer than nothing"
-        return self._problem_of_times()
+                return f"{what} is {said(given)}; there are: {', '.join(kind)}"
+        return self._problem_of_functions() or self._problem_of_times()
+
+    def _problem_of_functions(self) -> str:
+        problem = function_problem(self.command, "tick", name="command")
+        if problem:
+            return f"`command` {problem}, or command=lambda tick: CloseDay(...)"
+        problem = None if self.filter is None else function_problem(self.filter, "tick", name="filter")
+        return f"`filter` {problem}, or filter=lambda tick: tick.day == 1" if problem else ""
 
     def _problem_of_times(self) -> str:
+        cron: Any = self.cron
+        for what, span, least in (
+            ("every", self.every, EVERY_MIN),
+            ("window", self.window, timedelta(milliseconds=1)),
+        ):
+            problem = None if span is None else span_problem(span, least, SPAN_MAX)
+            if problem:
+                return f"`{what}` {problem}"
         try:
             ZoneInfo(self.tz)
         except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
-            return f"there is no time zone {self.tz!r}; write one like Europe/Berlin"
+            return f'there is no time zone {said(self.tz)}; write the name of one, such as tz="Europe/Berlin"'
         if self.every is not None:
-            return f"`every` is {self.every}; the least is {EVERY_MIN}" if self.every < EVERY_MIN else ""
+            return ""
+        if not isinstance(cron, str):
+            return f'`cron` is {said(cron)}; it must be a line, such as cron="0 2 * * *"'
         try:
             found = next(ticks_after(self.spec, datetime(2024, 1, 1, tzinfo=UTC)), None)
         except CronSimError as error:

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-import msgspec
-
+from holdfast.runtime.cipher import tag_in
 from holdfast.runtime.clock import from_ms
 from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.errors import Undecodable
+from holdfast.runtime.ids import READABLE_ID_CHARS, digest_of
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.message import TAG_FIELD, Envelope
 
 #: Names of effects that wait for another try begin with it; they go back to the effects, and are no timers to anybody.
 #: No workflow type has this first character, so no timer's name begins with it.
@@ -103,6 +102,12 @@ class Timers(Protocol):
         ...
 
 
+def timer_id(ref: Ref, command_id: str, index: int) -> str:
+    """Return the id of the command that the n-th timer of a decision will send."""
+    own = f"{command_id}:t{index}"
+    return own if len(own) <= READABLE_ID_CHARS else f"{digest_of(f'{ref.scope}/{command_id}')}:t{index}"
+
+
 def timer_scope(workflow: str | None, key: str | None) -> str:
     """Return what the names of these timers begin with."""
     if workflow is None:
@@ -119,14 +124,5 @@ def listed(name: str, due_ms: int, body: bytes) -> PendingTimer:
     mark = f"{Ref(0, envelope.workflow, envelope.key).scope}/"
     own = name.removeprefix(mark) if name.startswith(mark) else None
     return PendingTimer(
-        envelope.workflow, envelope.key, own, from_ms(due_ms), _command(envelope), envelope.id
+        envelope.workflow, envelope.key, own, from_ms(due_ms), tag_in(envelope.payload), envelope.id
     )
-
-
-def _command(envelope: Envelope) -> str:
-    """Return the name of the command in an envelope; empty if it cannot be read."""
-    try:
-        values = msgspec.msgpack.decode(envelope.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    return str(values.get(TAG_FIELD, "")) if isinstance(values, dict) else ""

@@ -304,7 +304,15 @@ class ScheduleWorkflow(Workflow[Timetable, Told, Fact, Never]):
             case ScheduleResumed(next_ms=next_ms):
                 return change(state, paused=False, reason="", next_ms=next_ms)
             case ScheduleRemoved():
-                return change(state, removed=True, paused=False, reason="", next_ms=0, queue=())
+                # Its past is forgotten, but for what keeps a tick from coming twice under one id, and instances from
+                # running side by side, should it be set again.
+                return Timetable(
+                    spec=state.spec,
+                    removed=True,
+                    taken_ms=state.taken_ms,
+                    extra=state.extra,
+                    last=state.last,
+                )
             case TicksTaken(ticks=ticks, cause=cause, next_ms=next_ms):
                 queue = (*state.queue, *(Waiting(tick, at_ms, cause) for tick, at_ms in ticks))
                 extra = state.extra + (cause is not Cause.TICK)

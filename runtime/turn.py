@@ -10,40 +10,39 @@ in that order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 
 import msgspec
 from msgspec.structs import replace
 
-from holdfast.runtime import faults, ids
+from holdfast.runtime import faults
 from holdfast.runtime.actor import Actor, UnusableSnapshot, fold
 from holdfast.runtime.app import App
 from holdfast.runtime.cache import ActorCache
-from holdfast.runtime.clock import Clock, monotonic, to_ms
-from holdfast.runtime.control import Cancel, Control, DeleteData
-from holdfast.runtime.dead_letter import DeadLetter, sentence_of, traceback_of
+from holdfast.runtime.clock import Clock
+from holdfast.runtime.dead_letter import sentence_of, shortened
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HistoryError
+from holdfast.runtime.errors import HistoryError, UnknownType
 from holdfast.runtime.faults import Point
+from holdfast.runtime.head_start import HeadStart
+from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.loss import Known, Watchman
 from holdfast.runtime.mailbox import Letter, Mailbox, parked_letter, sort
-from holdfast.runtime.message import describe
-from holdfast.runtime.observation import Observation
 from holdfast.runtime.outcome import Answer
-from holdfast.runtime.plan import Plan, make_plan
+from holdfast.runtime.patience import Patience
+from holdfast.runtime.plan import CrowdedOut, Plan, make_plan
 from holdfast.runtime.ports import Answers, Committed, Delivery, Held, Journal, Opened, Suspects
 from holdfast.runtime.record import Snapshot
+from holdfast.runtime.spans import DecisionSpans
+from holdfast.runtime.suspicion import SUSPECT_REDELIVERIES, Suspicion, poison, portions, suspicious
+from holdfast.runtime.turn_result import Scribe, Tally, TurnResult, name_in_partition
 from holdfast.runtime.uniques import Claim, Claimed, Taken, Uniques
 
 log = logging.getLogger(__name__)
-
-#: A command that was handed out this often before is suspected of killing its workers, and its turns are counted.
-#: Not the first times: a crash or a handover hands out again all that the broker had prefetched.
-SUSPECT_REDELIVERIES = 3
 
 #: A snapshot is taken at the earliest when the records since the last one are this share of the remembered ids.
 SNAPSHOT_SHARE = 4
@@ -76,38 +75,6 @@ class Limits:
     deliveries_max: int = 5
 
 
-@dataclass(slots=True)
-class TurnResult:
-    """What became of a batch, for its caller to act on."""
-
-    #: Deliveries that are done with, once the rest of this result was acted on.
-    done: list[Delivery] = field(default_factory=list)
-    #: Deliveries that wait, in order; they come first in the next batch.
-    deferred: list[Delivery] = field(default_factory=list)
-    #: The instances that those are for.
-    waiting: set[Ref] = field(default_factory=set)
-    #: The instances that were resumed and have not gone on with all that was kept for them: while that is so, no
-    #: control of theirs is done with, for nobody else would bring them on.
-    unfinished: set[Ref] = field(default_factory=set)
-    dead: list[DeadLetter] = field(default_factory=list)
-    #: (reply address, answer) for callers who wait.
-    replies: list[tuple[str, Answer]] = field(default_factory=list)
-    #: Refusals to remember before they are answered: (partition, name, answer). A name is the instance and the id.
-    refusals: list[tuple[int, str, Answer]] = field(default_factory=list)
-    #: Instances that were cancelled or whose data was deleted: what they left elsewhere is to be cleared away.
-    over: list[Ref] = field(default_factory=list)
-    erased: list[Ref] = field(default_factory=list)
-    #: What is to be kept of what came, where a workflow wants that.
-    observed: list[tuple[Ref, Observation]] = field(default_factory=list)
-    #: How many commands were committed, refused, found handled before, and kept for paused instances.
-    accepted: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    parked: int = 0
-    #: How often a commit met another writer.
-    conflicts: int = 0
-
-
 class Turn:
     """Runs batches for one lane; used by one thread at a time."""
 
@@ -123,54 +90,100 @@ class Turn:
         partitions: int,
         limits: Limits | None = None,
         cache: ActorCache | None = None,
-        trace: Callable[[], str | None] = lambda: None,
+        spans: DecisionSpans | None = None,
         alone: AbstractContextManager[object] | None = None,
         uniques: Uniques | None = None,
+        watchman: Watchman | None = None,
+        tally: Tally | None = None,
+        head_start: HeadStart | None = None,
     ) -> None:
         self._app = app
         self._journal = journal
         self._answers = answers
-        self._suspects = suspects
-        self._begun: dict[tuple[int, str], int] = {}
+        self._suspicion = Suspicion(suspects)
         #: Kept commands that were counted in this run.
         self._tried: dict[tuple[int, str], int] = {}
         self._owner = owner
         self._clock = clock
         self._partitions = partitions
         self._limits = limits or Limits()
-        self._trace = trace
+        #: With types that are not known, and with logs that cannot be read.
+        self._types = Patience(self._limits.patience_s, clock.monotonic)
+        self._logs = Patience(self._limits.patience_s, clock.monotonic)
+        self._spans = spans
         #: Held while a suspect is worked on. One for all turns of a process: they die together, and only the one who
         #: killed them shall be counted.
         self._alone = alone or nullcontext()
         self._uniques = uniques
-        self._watched = frozenset(one.type for one in app.definitions if one.kind.observe_inputs)
+        self._watchman = watchman
+        watched = [one.type for one in app.definitions if one.kind.observe_inputs]
+        self._scribe = Scribe(clock, frozenset(watched), tally)
+        #: What begins effects with their commits; None where no effect is run in this process.
+        self._head_start = head_start
         self.cache = cache if cache is not None else ActorCache()
 
     def run(self, deliveries: Sequence[Delivery]) -> TurnResult:
         """Decide a batch and commit what was decided."""
+        self.look()
         result = TurnResult()
+        doubtful = False
         for delivery in deliveries:
             delivery.turns += 1
-        for portion in _portions(deliveries):
-            with self._alone if _suspicious(portion[0]) else nullcontext():
+            doubtful = doubtful or delivery.redeliveries >= SUSPECT_REDELIVERIES
+        for portion in portions(deliveries) if doubtful else (deliveries,):
+            with self._alone if doubtful and suspicious(portion[0]) else nullcontext():
                 self._run(result, portion)
         if result.deferred:
             order = {id(delivery): index for index, delivery in enumerate(deliveries)}
             result.deferred.sort(key=lambda delivery: order[id(delivery)])
         return result
 
+    def look(self, *, ask: bool = False) -> None:
+        """Compare what was known with the server, where another may answer than before.
+
+        Args:
+            ask: Also see whether another does, which costs a round trip.
+        """
+        if self._watchman is None:
+            return
+        if ask:
+            self._watchman.ask()
+        if not self._watchman.calm():
+            # What the cache says is of a server that may not be there any more.
+            self.doubt()
+            self._watchman.settle()
+
+    def doubt(self) -> None:
+        """Forget all actors: nobody knows how far they came. What was known of them is compared when a server answers."""
+        self._doubt(self.cache.clear())
+
+    def forget(self, partition: int) -> list[tuple[Ref, int]]:
+        """Forget the actors of a partition, and return them with their tokens.
+
+        What was known of them is compared as well: they may be somebody else's by now because a server went away.
+        """
+        gone = self.cache.drop_partition(partition)
+        self._doubt(gone)
+        return [(actor.ref, actor.token) for actor in gone]
+
+    def _doubt(self, gone: Sequence[Actor]) -> None:
+        if self._watchman is not None:
+            self._watchman.doubt([Known(actor.ref, actor.seq, actor.head) for actor in gone if actor.seq])
+
     def _run(self, result: TurnResult, deliveries: Sequence[Delivery]) -> None:
         """Run a portion of a batch; what waits since an earlier portion holds up what comes after it."""
+        self._types.look()
+        self._logs.look()
         batch = sort(self._app, deliveries, self._partitions)
         for _, delivery, error in batch.unreadable:
-            self._bury(result, delivery, error, None)
+            self._scribe.bury(result, delivery, error, None)
         if result.waiting:
             for box in batch.mailboxes:
                 if box.ref in result.waiting:
-                    self._defer(result, box.ref, box.letters)
+                    self._scribe.defer(result, box.ref, box.letters)
                     box.letters = []
         self._tried = {}
-        suspects = self._suspected(batch.mailboxes)
+        suspects = self._suspicion.suspected(batch.mailboxes)
         boxes = self._without_the_given_up(result, batch.mailboxes, suspects)
         boxes = self._without_the_refused(result, boxes)
         pending = {box.ref: box for box in boxes}
@@ -186,35 +199,16 @@ class Turn:
                 break  # what is left waits for somebody else
         for box in pending.values():
             result.waiting.add(box.ref)
-            self._defer(result, box.ref, box.letters)
+            self._scribe.defer(result, box.ref, box.letters)
         for plan in plans:
             self._settle(result, plan)
+        if self._spans is not None:
+            self._spans.stand(plans)
         self._answer_duplicates(result, plans)
         self._snapshot(plans)
-        ended = suspects | self._tried
-        if ended:
-            self._suspects.clear(list(ended))
-            for command in ended:
-                self._begun.pop(command, None)
+        self._suspicion.end(suspects | self._tried)
 
     # -- before the decision
-
-    def _suspected(self, boxes: list[Mailbox]) -> dict[tuple[int, str], int]:
-        """Return how many turns each suspected command has begun and never ended, this one included."""
-        commands = [
-            (box.ref.partition, _name(box.ref, letter))
-            for box in boxes
-            for letter in box.letters
-            if _suspicious(letter.delivery)
-        ]
-        return self._begin(commands)
-
-    def _begin(self, commands: list[tuple[int, str]]) -> dict[tuple[int, str], int]:
-        # What this process began before and lived through (a server was away, say) is the same turn still.
-        new = [command for command in commands if command not in self._begun]
-        if new:
-            self._begun.update(zip(new, self._suspects.begin(new), strict=True))
-        return {command: self._begun[command] for command in commands}
 
     def _without_the_given_up(
         self, result: TurnResult, boxes: list[Mailbox], suspects: dict[tuple[int, str], int]
@@ -224,11 +218,15 @@ class Turn:
         for box in boxes:
             letters = []
             for letter in box.letters:
-                turns = suspects.get((box.ref.partition, _name(box.ref, letter)), 0) if suspects else 0
+                turns = (
+                    suspects.get((box.ref.partition, name_in_partition(box.ref, letter)), 0)
+                    if suspects
+                    else 0
+                )
                 error: Exception | None = None
                 if turns > self._limits.deliveries_max:
-                    error = PoisonCommand(_poison(turns))
-                elif letter.stalled is not None and self._out_of_patience(letter.delivery):
+                    error = poison(turns)
+                elif letter.stalled is not None and self._waited(letter, letter.stalled):
                     error = letter.stalled
                 if error is None:
                     letters.append(letter)
@@ -236,19 +234,31 @@ class Turn:
                     letter.stalled, letter.broken = None, error
                     letters.append(letter)
                 else:
-                    self._bury(result, letter.delivery, error, letter)
+                    self._scribe.bury(result, letter.delivery, error, letter)
             box.letters = letters
             if not letters:
                 continue
             if box.definition is None:
-                self._defer(result, box.ref, letters)
+                self._scribe.defer(result, box.ref, letters)
             else:
                 kept.append(box)
         return kept
 
+    def _waited(self, letter: Letter, stalled: UnknownType) -> bool:
+        """Return whether what a letter waits for did not come in time; say so when the waiting begins."""
+        name = _unknown(stalled)
+        known = self._types.knows(name)
+        ran_out = self._types.ran_out(letter.delivery, name)
+        if not known and not ran_out:
+            log.warning(
+                "commands are kept back that this process cannot read",
+                extra={"error": name, "command_id": letter.envelope.id, "for_s": self._limits.patience_s},
+            )
+        return ran_out
+
     def _out_of_patience(self, delivery: Delivery) -> bool:
         since = delivery.deferred_since
-        return since > 0 and monotonic() - since >= self._limits.patience_s
+        return since > 0 and self._clock.monotonic() - since >= self._limits.patience_s
 
     def _without_the_refused(self, result: TurnResult, boxes: list[Mailbox]) -> list[Mailbox]:
         """Answer what was refused before with that refusal: its sender may have been told."""
@@ -260,12 +270,14 @@ class Turn:
         ]
         if not wanted:
             return boxes
-        found = self._answers.recall([(box.ref.partition, _name(box.ref, letter)) for box, letter in wanted])
+        found = self._answers.recall(
+            [(box.ref.partition, name_in_partition(box.ref, letter)) for box, letter in wanted]
+        )
         refused = set()
         for (box, letter), data in zip(wanted, found, strict=True):
             if data is not None:
                 refused.add(letter.index)
-                self._reply(
+                self._scribe.reply(
                     result, box.ref, letter, _answer_decoder.decode(data), duplicate=letter.delivery.fresh
                 )
                 result.duplicates += 1
@@ -282,19 +294,26 @@ class Turn:
         """
         actors = self._actors(result, pending)
         faults.reach(Point.OPENED)
-        now, trace = self._clock.now(), self._trace()
+        now = self._clock.now()
         kept = self._kept(pending, [actor for actor in actors if actor.draining])
         plans = []
         for actor in actors:
             letters = kept[actor.ref] if actor.ref in kept else pending[actor.ref].letters
-            plans.append(make_plan(actor, letters, now, trace, self._limits.payload_bytes_max))
+            refused = result.refused.get(actor.ref)
+            plans.append(
+                make_plan(actor, letters, now, self._spans, self._limits.payload_bytes_max, refused=refused)
+            )
         if self._uniques is not None and any(plan.claims for plan in plans):
-            plans = self._claimed(self._uniques, plans, now, trace)
+            plans = self._claimed(self._uniques, plans, now, result.refused)
+            faults.reach(Point.UNIQUES_CLAIMED)
         for plan in plans:
             if plan.failures:
                 self._write_with(plan)
         faults.reach(Point.DECIDED)
         to_commit = [plan for plan in plans if plan.needs_check]
+        head_start = self._head_start
+        if head_start is not None:
+            head_start.reserve([plan.commit for plan in to_commit])
         outcomes = self._journal.commit([plan.commit for plan in to_commit], self._owner) if to_commit else []
         faults.reach(Point.COMMITTED)
         lost = set()
@@ -304,8 +323,16 @@ class Turn:
             else:
                 lost.add(plan.actor.ref)
                 self.cache.drop(plan.actor.ref)
+            if head_start is not None and plan.commit.begins:
+                head_start.settle(plan.commit, outcome.begun if isinstance(outcome, Committed) else ())
+        if lost and self._watchman is not None:
+            # Most often another was there before us. But what we had seen must be there still.
+            met = [plan.actor for plan in to_commit if plan.actor.ref in lost and plan.actor.seq]
+            self._watchman.examine([Known(actor.ref, actor.seq, actor.head) for actor in met])
         standing = [plan for plan in plans if plan.actor.ref not in lost]
-        self._settle_uniques(standing)
+        result.refused.update((plan.actor.ref, plan.refused) for plan in standing if plan.refused)
+        if self._settle_uniques(standing):
+            faults.reach(Point.UNIQUES_SETTLED)
         for plan in standing:
             ref = plan.actor.ref
             if plan.actor.draining:
@@ -315,10 +342,10 @@ class Turn:
             if ref not in kept:
                 pending[ref].letters = list(plan.rest)
             if plan.deferred:
-                self._defer(result, ref, pending.pop(ref).letters)
+                self._scribe.defer(result, ref, pending.pop(ref).letters)
             elif not (pending[ref].letters or plan.actor.draining):
                 del pending[ref]
-            if plan.failures:
+            if plan.failures and any(not isinstance(error, CrowdedOut) for _, error in plan.failures):
                 # User code that failed may have changed a state that it was to leave alone.
                 self.cache.drop(ref)
         return standing, len(lost)
@@ -335,21 +362,27 @@ class Turn:
 
     def _kept_letters(self, box: Mailbox, actor: Actor, kept: list[tuple[str, bytes]]) -> list[Letter]:
         letters = [parked_letter(actor.definition, actor.ref, body) for _, body in kept]
-        if any(_suspicious(letter.delivery) for letter in box.letters):
+        if any(suspicious(letter.delivery) for letter in box.letters):
             # One of them may be what kills the workers, and not the command that was handed out again.
             letters = letters[:1]
             for letter in letters:
-                command = (actor.ref.partition, _name(actor.ref, letter))
-                turns = self._tried[command] = self._begin([command])[command]
+                command = (actor.ref.partition, name_in_partition(actor.ref, letter))
+                turns = self._tried[command] = self._suspicion.begin([command])[command]
                 # Sooner than what was handed out, whose turns are as many.
                 if turns > max(1, self._limits.deliveries_max - 2):
-                    letter.stalled, letter.broken = None, PoisonCommand(_poison(turns))
+                    letter.stalled, letter.broken = None, poison(turns)
         if any(self._out_of_patience(letter.delivery) for letter in box.letters):
             for letter in letters:
                 letter.stalled, letter.broken = None, letter.broken or letter.stalled
         return letters
 
-    def _claimed(self, uniques: Uniques, plans: list[Plan], now: datetime, trace: str | None) -> list[Plan]:
+    def _claimed(
+        self,
+        uniques: Uniques,
+        plans: list[Plan],
+        now: datetime,
+        known: Mapping[Ref, Mapping[str, Answer]],
+    ) -> list[Plan]:
         """Claim the unique keys that plans need, and plan again without those that others have.
 
         A plan that needs a key which another is just about to have is left out, and tried again later.
@@ -388,9 +421,10 @@ class Turn:
                     plan.actor,
                     plan.letters,
                     now,
-                    trace,
+                    self._spans,
                     self._limits.payload_bytes_max,
                     taken[plan.actor.ref],
+                    known.get(plan.actor.ref),
                 )
                 for plan in asking
                 if plan.actor.ref in refused - later
@@ -401,10 +435,10 @@ class Turn:
                 break
         return standing
 
-    def _settle_uniques(self, plans: list[Plan]) -> None:
-        """Confirm the unique keys that instances have now, and free those that they no longer have."""
+    def _settle_uniques(self, plans: list[Plan]) -> bool:
+        """Confirm the unique keys that instances have now, and free those that they no longer have; say if there were any."""
         if self._uniques is None:
-            return
+            return False
         have: list[Claim] = []
         gave_up: list[Claim] = []
         for plan in plans:
@@ -419,13 +453,14 @@ class Turn:
             self._uniques.confirm(have)
         if gave_up:
             self._uniques.give_up(gave_up)
+        return bool(have or gave_up)
 
     def _write_with(self, plan: Plan) -> None:
         """Write dead letters with the commit where nothing else would bring them back after a crash."""
         pausing = plan.actor.definition.kind.pause_on_dead_letter
         for letter, error in plan.failures:
             if pausing or letter.parked:
-                letter.dead = self._dead(letter.delivery, error, letter)
+                letter.dead = self._scribe.dead(letter.delivery, error, letter)
                 plan.commit.dead = (*plan.commit.dead, letter.dead)
 
     def _actors(self, result: TurnResult, pending: dict[Ref, Mailbox]) -> list[Actor]:
@@ -436,7 +471,7 @@ class Turn:
             box = pending[opened.ref]
             if isinstance(opened, Held):
                 del found[opened.ref]
-                self._defer(result, opened.ref, pending.pop(opened.ref).letters)
+                self._scribe.defer(result, opened.ref, pending.pop(opened.ref).letters)
                 continue
             try:
                 actor = self._folded(box.definition, opened)
@@ -455,19 +490,17 @@ class Turn:
     def _stall(self, result: TurnResult, box: Mailbox, error: HistoryError) -> None:
         """Put off a mailbox whose log this code cannot read: newer code may; after a while it is given up."""
         for letter in box.letters:
-            if self._out_of_patience(letter.delivery):
-                self._bury(result, letter.delivery, error, letter)
+            if self._logs.ran_out(letter.delivery, str(box.ref), many=True):
+                self._scribe.bury(result, letter.delivery, error, letter)
             else:
-                self._defer(result, box.ref, [letter])
+                self._scribe.defer(result, box.ref, [letter])
 
     # -- after the decision
 
     def _settle(self, result: TurnResult, plan: Plan) -> None:
-        moved = [letter for letter, answer in plan.answers if answer.kind == "accepted"] if plan.moved else []
-        for letter in (*moved, *(letter for letter, _ in plan.duplicates)):
-            # Again for one that was recorded before: nobody knows whether its remains were cleared away then.
-            if isinstance(letter.command, Cancel | DeleteData):
-                (result.over if isinstance(letter.command, Cancel) else result.erased).append(plan.actor.ref)
+        moved = plan.moved or plan.run_state is RunState.DATA_DELETED
+        if moved or plan.duplicates:
+            self._scribe.note_ends(result, plan, plan.answers if moved else ())
         for letter, answer in plan.answers:
             if answer.duplicate:
                 result.duplicates += 1
@@ -480,13 +513,14 @@ class Turn:
             if answer.kind == "rejected" and letter.envelope.reply_to is not None:
                 first = replace(answer, duplicate=False) if answer.duplicate else answer
                 ref = plan.actor.ref
-                result.refusals.append((ref.partition, _name(ref, letter), first))
+                result.refusals.append((ref.partition, name_in_partition(ref, letter), first))
             placed = bool(plan.position) and answer.kind == "accepted"
             placed_answer = replace(answer, position=plan.position) if placed else answer
-            self._reply(result, plan.actor.ref, letter, placed_answer)
+            self._scribe.reply(result, plan.actor.ref, letter, placed_answer)
         for letter, error in plan.failures:
-            self._bury(result, letter.delivery, error, letter)
-        self._defer(result, plan.actor.ref, plan.deferred)
+            self._scribe.bury(result, letter.delivery, error, letter)
+        if plan.deferred:
+            self._scribe.defer(result, plan.actor.ref, plan.deferred)
 
     def _answer_duplicates(self, result: TurnResult, plans: list[Plan]) -> None:
         """Answer commands that were handled before with their first outcome, read from the log."""
@@ -496,15 +530,19 @@ class Turn:
             for letter, seq in plan.duplicates:
                 result.duplicates += 1
                 if letter.envelope.reply_to is None:
-                    self._observe(result, plan.actor.ref, letter, "duplicate", seq=seq)
-                    self._done(result, plan.actor.ref, letter)
+                    if self._scribe.tally is not None:
+                        self._scribe.tally(plan.actor.ref.workflow, letter, "duplicate")
+                    self._scribe.observe(result, plan.actor.ref, letter, "duplicate", seq=seq)
+                    self._scribe.done(result, plan.actor.ref, letter)
                 else:
                     waiting.append((letter, seq))
                     wanted.append((plan.actor.ref, seq))
         found = self._journal.entry(wanted) if wanted else ()
         for (letter, seq), (ref, _), data in zip(waiting, wanted, found, strict=True):
             answer = Answer(letter.envelope.id, "accepted", seq=seq, entry=data or b"")
-            self._reply(result, ref, letter, answer, duplicate=letter.delivery.fresh and not letter.parked)
+            self._scribe.reply(
+                result, ref, letter, answer, duplicate=letter.delivery.fresh and not letter.parked
+            )
 
     def _snapshot(self, plans: list[Plan]) -> None:
         due: list[tuple[Ref, Snapshot]] = []
@@ -533,111 +571,12 @@ class Turn:
                 keep = self._app.definition(ref.workflow).kind.keep_records
                 if keep is not None and snapshot.seq > keep:
                     self._journal.trim(ref, snapshot.seq - keep)
-
-    def _reply(
-        self, result: TurnResult, ref: Ref, letter: Letter, answer: Answer, *, duplicate: bool = False
-    ) -> None:
-        if self._watched:
-            kind = "duplicate" if duplicate or answer.duplicate else answer.kind
-            self._observe(result, ref, letter, kind, answer.reason, answer.seq)
-        if letter.envelope.reply_to is not None:
-            if duplicate:
-                answer = replace(answer, duplicate=True)
-            result.replies.append((letter.envelope.reply_to, answer))
-        if letter.parked or ref in result.unfinished:
-            self._done(result, ref, letter)
-        else:
-            result.done.append(letter.delivery)
-
-    def _observe(
-        self, result: TurnResult, ref: Ref, letter: Letter, outcome: str, reason: str = "", seq: int = 0
-    ) -> None:
-        """Note what became of a letter, where its workflow wants that."""
-        if ref.workflow not in self._watched:
-            return
-        envelope = letter.envelope
-        name = describe(letter.command) if letter.command is not None else ""
-        at_ms = to_ms(self._clock.now())
-        seen = Observation(envelope.id, name, envelope.payload, at_ms, outcome, reason, seq)
-        result.observed.append((ref, seen))
-
-    def _done(self, result: TurnResult, ref: Ref, letter: Letter) -> None:
-        """Say that a letter is done with, as far as it came in a delivery."""
-        if letter.parked:
-            return
-        if ref in result.unfinished and isinstance(letter.command, Control):
-            self._defer(result, ref, [letter])
-        else:
-            result.done.append(letter.delivery)
-
-    def _defer(self, result: TurnResult, ref: Ref, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            result.waiting.add(ref)
-            if letter.parked:
-                continue
-            if letter.delivery.deferred_since == 0:
-                letter.delivery.deferred_since = monotonic()
-            result.deferred.append(letter.delivery)
-
-    def _bury(self, result: TurnResult, delivery: Delivery, error: Exception, letter: Letter | None) -> None:
-        dead = (letter.dead if letter is not None else None) or self._dead(delivery, error, letter)
-        result.dead.append(dead)
-        if letter is None or not letter.parked:
-            result.done.append(delivery)
-        envelope = letter.envelope if letter is not None else None
-        if envelope is not None and letter is not None:
-            ref = Ref(delivery.partition, envelope.workflow, envelope.key)
-            self._observe(result, ref, letter, "dead", dead.error)
-        if envelope is not None and envelope.reply_to is not None:
-            answer = Answer(envelope.id, "dead", reason=dead.error, dead_letter_id=dead.id)
-            result.replies.append((envelope.reply_to, answer))
-
-    def _dead(self, delivery: Delivery, error: Exception, letter: Letter | None) -> DeadLetter:
-        envelope = letter.envelope if letter is not None else None
-        return DeadLetter(
-            id=f"{delivery.partition}.{ids.new_id()}",
-            kind="command",
-            partition=delivery.partition,
-            body=delivery.body,
-            error=sentence_of(error),
-            traceback=traceback_of(error),
-            attempts=max(delivery.redeliveries, letter.tries if letter is not None else 0, 1),
-            at_ms=to_ms(self._clock.now()),
-            command_id=envelope.id if envelope else "",
-            workflow=envelope.workflow if envelope else "",
-            key=envelope.key if envelope else "",
-            message_type=type(letter.command).__name__ if letter and letter.command is not None else "",
-            history=envelope.history if envelope else (),
-        )
+                    faults.reach(Point.LOG_TRIMMED)
 
 
-def _suspicious(delivery: Delivery) -> bool:
-    return delivery.redeliveries >= SUSPECT_REDELIVERIES
-
-
-def _portions(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
-    """Yield a batch in the portions to run one after another: what may kill its worker comes alone.
-
-    So its neighbours are done before it, or were never begun: they are not counted, and not given up with it.
-    """
-    for suspected, group in groupby(deliveries, _suspicious):
-        if suspected:
-            yield from ([delivery] for delivery in group)
-        else:
-            yield list(group)
-
-
-def _name(ref: Ref, letter: Letter) -> str:
-    """Return the name of a command in its partition: two instances may know the same id."""
-    return f"{ref.scope}:{letter.envelope.id}"
-
-
-def _poison(turns: int) -> str:
-    return f"{turns - 1} turns on it were begun and never came to an end: it may kill its worker"
-
-
-class PoisonCommand(Exception):
-    """A command whose workers died each time."""
+def _unknown(error: UnknownType) -> str:
+    """Return what names a type that is not known: the error names it, and who does not know it."""
+    return shortened(str(error))
 
 
 def fold_with_fallback(journal: Journal, definition: Definition, opened: Opened) -> Actor:

@@ -9,12 +9,15 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 from holdfast.runtime.decision import Decision
+from holdfast.runtime.errors import WorkflowError
 from holdfast.runtime.retention import Retention
 
 S = TypeVar("S")
 C = TypeVar("C")
 E = TypeVar("E")
 F = TypeVar("F")
+#: How many types stand in the brackets of `Workflow[...]`.
+PARAMETERS = 4
 
 #: Makes of an old message, as plain values with its old `type`, the message or messages of today.
 Upcaster = Callable[[dict[str, Any]], "dict[str, Any] | list[dict[str, Any]]"]
@@ -25,6 +28,9 @@ class Workflow(ABC, Generic[S, C, E, F]):
 
     `Commands`, `Events` and `Effects` are one message class or a union of them; a workflow without effects says
     `Never`. The class is instantiated once, without arguments, and must keep nothing between calls.
+
+    `type` and `key` must be given; the other class variables change what is kept and for how long: `retention` deletes
+    what has finished, `keep_records` the beginning of a log that goes on for years.
     """
 
     #: Names the workflow in keys, queues, logs and traces. Part of the storage format: never change it.
@@ -41,9 +47,23 @@ class Workflow(ABC, Generic[S, C, E, F]):
     observe_inputs: ClassVar[bool] = False
     #: How long the data of finished instances is kept.
     retention: ClassVar[Retention] = Retention()
-    #: How many records behind a snapshot are kept of a long log; None for all. `history` and `state(at=...)` reach no
-    #: further back, and a new `state_version` needs an instance's whole log.
+    #: How many records behind a snapshot are kept of a long log; None for all. What is further behind is deleted when
+    #: a snapshot is taken, but not while there are projections. `history` and `state(at=...)` reach no further back,
+    #: and projections and a new `state_version` need an instance's whole log.
     keep_records: ClassVar[int | None] = None
+    #: The most commands that are kept for a paused instance. Those that find no room are refused, where somebody waits
+    #: for the answer, and become dead letters otherwise.
+    parked_max: ClassVar[int] = 10_000
+
+    def __class_getitem__(cls, types: Any) -> Any:
+        if cls is Workflow and (not isinstance(types, tuple) or len(types) != PARAMETERS):
+            count = len(types) if isinstance(types, tuple) else 1
+            message = (
+                f"Workflow[...] takes {PARAMETERS} types, not {count}: Workflow[State, Commands, Events, Effects]; "
+                "a workflow without effects says Never"
+            )
+            raise WorkflowError(message)
+        return super().__class_getitem__(types)  # type: ignore[misc]  # Generic's own
 
     @abstractmethod
     def initial(self) -> S:

@@ -14,15 +14,16 @@ from collections.abc import Iterator
 import pika
 import pika.exceptions
 import pytest
-import redis
 
 from tests.support.servers import (
     PostgresServer,
     RabbitServer,
+    RedisCluster,
     RedisServer,
     find_postgres,
     find_rabbit,
     find_redis,
+    redis_client,
 )
 
 #: Queues that a namespace may have had: the partitions up to the most that any test configures.
@@ -30,6 +31,9 @@ PARTITIONS_MAX = 64
 
 #: Read once, before any test has its environment cleaned.
 GIVEN = {name: os.environ.get(name, "") for name in ("HOLDFAST_REDIS_URL", "HOLDFAST_AMQP_URL", "CI")}
+
+#: With HOLDFAST_TEST_REDIS=cluster whatever shares a Redis shares a cluster instead.
+ON_CLUSTER = os.environ.get("HOLDFAST_TEST_REDIS") == "cluster"
 
 # A shell that runs us in the background has us ignore SIGINT, and what is ignored stays so in every process that we
 # start: they could not be interrupted. What is handled here is theirs to handle anew.
@@ -59,16 +63,29 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def redis_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """
     The URL of a Redis that may be shared with other tests.
     """
     if GIVEN["HOLDFAST_REDIS_URL"]:
         yield GIVEN["HOLDFAST_REDIS_URL"]
         return
+    if ON_CLUSTER:
+        yield request.getfixturevalue("cluster_url")
+        return
     need("redis-server", find_redis())
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """
+    The URL of a Redis Cluster of three primaries that may be shared with other tests.
+    """
+    need("redis-server", find_redis())
+    with RedisCluster(tmp_path_factory.mktemp("cluster"), replicas=0) as cluster:
+        yield cluster.url
 
 
 @pytest.fixture(scope="session")
@@ -124,12 +141,12 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
     """
     # Asked for first, so that the servers outlive the clean-up.
     asked = set(request.fixturenames)
-    redis_shared = request.getfixturevalue("redis_url") if "redis_url" in asked else None
+    shared = [request.getfixturevalue(one) for one in ("redis_url", "cluster_url") if one in asked]
     amqp_shared = request.getfixturevalue("amqp_url") if "amqp_url" in asked else None
     name = f"t{uuid.uuid4().hex[:8]}"
     yield name
-    if redis_shared is not None:
-        remove_keys(redis_shared, name)
+    for url in shared:
+        remove_keys(url, name)
     if amqp_shared is not None:
         remove_queues(amqp_shared, name)
 
@@ -138,11 +155,14 @@ def remove_keys(url: str, name: str) -> None:
     """
     Remove the namespace's keys, and only those.
     """
-    with redis.Redis.from_url(url) as client:
+    with redis_client(url) as client:
         for pattern in (f"{{{name}.*}}:*", f"{{{name}}}:*"):
             keys = list(client.scan_iter(pattern, count=10_000))
             for start in range(0, len(keys), 1_000):
-                client.unlink(*keys[start : start + 1_000])
+                pipe = client.pipeline(transaction=False)
+                for key in keys[start : start + 1_000]:
+                    pipe.unlink(key)
+                pipe.execute()
 
 
 def remove_queues(url: str, name: str) -> None:
@@ -154,6 +174,6 @@ def remove_queues(url: str, name: str) -> None:
     partitions = [f"{name}.commands.{partition}" for partition in range(PARTITIONS_MAX)]
     for queue in (*partitions, f"{name}.ingress", f"{name}.dead"):
         channel.queue_delete(queue)
-    for exchange in (f"{name}.commands", f"{name}.dead"):
+    for exchange in (f"{name}.commands", f"{name}.ingress", f"{name}.dead"):
         channel.exchange_delete(exchange)
     connection.close()

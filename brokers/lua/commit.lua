@@ -4,19 +4,26 @@
 -- KEYS[2]  effects   stream   |
 -- KEYS[3]  schedule  zset      } of the partition
 -- KEYS[4]  timers    hash     |
--- KEYS[5]  readers   hash    /
--- KEYS[6 + 4i .. 9 + 4i]  actor hash, log stream, directory zset of the run state before and after, of commit i
+-- KEYS[5]  readers   hash     |
+-- KEYS[6]  names     zset     |
+-- KEYS[7]  serving   hash     |
+-- KEYS[8]  begun     hash    /
+-- KEYS[9 + 4i .. 12 + 4i]  actor hash, log stream, directory zset of the run state before and after, of commit i
 -- KEYS[.. end]  for each commit with `more`, from KEYS[more.keys] on: parked zset and bodies hash, snap hash of the
---          instance; dead zset and dead-letters hash of the partition; observations stream of the instance
+--          instance; dead zset and dead-letters hash of the partition; observations stream of the instance; with
+--          `secret` the secrets hash of the partition
 -- ARGV[1]  msgpack of the struct `CommitCall` in scripts.py: owner, lease_ms, leases, commits;
 --          each commit: workflow, key, seq, head, token, entries, new_head, was, run_state, effects, cancels, timers
---          and, where there is any of that, more: parks, unparks, reason, unique, until, wipe, dead
+--          and, where there is any of that, begins: for each effect its name if it is to begin, else ''; and more: parks, parks_max, unparks, reason, unique, until, wipe, dead, scope,
+--          secret
 -- ARGV[2 ..]  the bytes of entries, effects and timers; the commits say which is whose
 --
 -- Returns for each commit one of
---   {'committed', token, feed id, parked}   everything was written (with nothing to write: the view still holds); the
+--   {'committed', token, feed id, parked, ids, positions}   everything was written (with nothing to write: the view still holds); the
 --                                   feed id is that of the last record, empty while nobody reads the feed; parked is
---                                   how many commands are kept now, -1 where the commit did not touch them
+--                                   how many commands are kept now, -1 where the commit did not touch them; ids are
+--                                   those that there was no room to keep; positions are where the effects are whose
+--                                   holder the owner has become: with their first attempt counted, as begin.lua does
 --   {'fenced', token}      the lease is another's; nothing was written
 --   {'conflict', seq}      the log is not where the caller thought, or its claim on a unique key has run out; nothing
 --                          was written
@@ -37,23 +44,26 @@ local function refused(log, seq, entry)
 end
 
 -- Keep commands for a paused instance, behind or before those that are kept, and let others go. One that is kept
--- already stays where it is. Returns how many there are now.
+-- already stays where it is. Returns how many there are now, and the ids of those that found no room.
 local function park(actor, more)
   local order, bodies = KEYS[more.keys], KEYS[more.keys + 1]
   for _, id in ipairs(more.unparks or {}) do
     redis.call('ZREM', order, id)
     redis.call('HDEL', bodies, id)
   end
+  local kept, crowded_out = redis.call('ZCARD', order), {}
   for _, one in ipairs(more.parks or {}) do
-    if redis.call('HSETNX', bodies, one.id, ARGV[one.data]) == 1 then
+    if redis.call('HEXISTS', bodies, one.id) == 0 and kept >= more.parks_max then
+      crowded_out[#crowded_out + 1] = one.id
+    elseif redis.call('HSETNX', bodies, one.id, ARGV[one.data]) == 1 then
+      kept = kept + 1
       local step, edge = 1, redis.call('ZREVRANGE', order, 0, 0, 'WITHSCORES')
       if one.first then step, edge = -1, redis.call('ZRANGE', order, 0, 0, 'WITHSCORES') end
       redis.call('ZADD', order, (tonumber(edge[2]) or 0) + step, one.id)
     end
   end
-  local kept = redis.call('ZCARD', order)
   redis.call('HSET', actor, 'parked', kept)
-  return kept
+  return kept, crowded_out
 end
 
 -- Delete what an instance has recorded, all but the last entry, and have that entry's snapshot in its place.
@@ -62,6 +72,7 @@ local function wipe(actor, log, last, entry, more)
   redis.call('XADD', log, last .. '-0', 'r', entry)
   redis.call('HSET', KEYS[more.keys + 2], 'seq', last, 'data', ARGV[more.wipe])
   redis.call('HDEL', actor, 'parked')
+  if more.secret then redis.call('HSET', KEYS[more.keys + 6], more.scope, ARGV[more.secret]) end
 end
 
 local call = cmsgpack.unpack(ARGV[1])
@@ -69,16 +80,17 @@ local owner = call.owner
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local feeding = redis.call('EXISTS', KEYS[5]) == 1
+local serving
 local replies = {}
 
 for i, commit in ipairs(call.commits) do
-  local k = 6 + 4 * (i - 1)
+  local k = 9 + 4 * (i - 1)
   local actor, log, directory_before, directory_after = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
   local seq, head, token, holder = unpack(redis.call('HMGET', actor, 'seq', 'head', 'token', 'owner'))
   local exists = seq
   seq, head, token = tonumber(seq) or 0, head or '', tonumber(token) or 0
   local claims = call.leases and commit.token >= 0
-  local more, parked = commit.more, -1
+  local more, parked, crowded_out = commit.more, -1, {}
 
   if claims and commit.token > 0 and (holder ~= owner or token ~= commit.token) then
     replies[i] = {'fenced', token}
@@ -86,14 +98,14 @@ for i, commit in ipairs(call.commits) do
     replies[i] = {'conflict', seq}
   elseif claims and commit.token == 0 and exists then
     replies[i] = {'fenced', token}
-  elseif more and more['until'] and now > more['until'] then
+  elseif more and more['until'] and now >= more['until'] then
     replies[i] = {'conflict', seq}
   elseif #commit.entries == 0 and not more then
     replies[i] = {'committed', commit.token, '', parked}
   elseif #commit.entries > 0 and refused(log, seq + 1, ARGV[commit.entries[1]]) then
     replies[i] = {'conflict', seq}
   else
-    if more and (more.parks or more.unparks or more.reason) then parked = park(actor, more) end
+    if more and (more.parks or more.unparks or more.reason) then parked, crowded_out = park(actor, more) end
     for _, letter in ipairs(more and more.dead or {}) do
       redis.call('HSET', KEYS[more.keys + 4], letter.id, ARGV[letter.data])
       redis.call('ZADD', KEYS[more.keys + 3], letter.at_ms, letter.id)
@@ -126,10 +138,19 @@ for i, commit in ipairs(call.commits) do
     else
       token = commit.token
     end
-    for _, effect in ipairs(commit.effects) do redis.call('XADD', KEYS[2], '*', 'e', ARGV[effect]) end
+    local begins, positions = commit.begins, {}
+    if begins and serving == nil then serving = redis.call('HGET', KEYS[7], 'effect') end
+    for n, effect in ipairs(commit.effects) do
+      local position = redis.call('XADD', KEYS[2], '*', 'e', ARGV[effect])
+      if begins and begins[n] ~= '' and serving == owner then
+        redis.call('HSET', KEYS[8], begins[n], '1|' .. string.format('%.0f', now) .. '|' .. owner)
+        positions[#positions + 1] = position
+      end
+    end
     for _, name in ipairs(commit.cancels) do
       redis.call('ZREM', KEYS[3], name)
       redis.call('HDEL', KEYS[4], name)
+      redis.call('ZREM', KEYS[6], name)
     end
     for _, timer in ipairs(commit.timers) do
       local due = timer.due_ms
@@ -140,8 +161,9 @@ for i, commit in ipairs(call.commits) do
       end
       redis.call('ZADD', KEYS[3], due, timer.name)
       redis.call('HSET', KEYS[4], timer.name, ARGV[timer.data])
+      redis.call('ZADD', KEYS[6], 0, timer.name)
     end
-    replies[i] = {'committed', token, feed_id, parked}
+    replies[i] = {'committed', token, feed_id, parked, crowded_out, positions}
   end
 end
 return replies

@@ -5,6 +5,7 @@
 -- KEYS[3]  due       stream  what is to be sent: n name, d due time, e envelope
 -- KEYS[4]  effects   stream  where an effect whose wait is over goes back to
 -- KEYS[5]  serving   hash    by pool, the member that serves the partition
+-- KEYS[6]  names     zset    the names of the hash
 -- ARGV[1]  limit     ARGV[2]  pool    ARGV[3]  owner, '' for one that is no member
 --
 -- Returns {moved, milliseconds until the next is due or -1, then for each that waits: id, due time, envelope},
@@ -35,6 +36,7 @@ if #names > 0 then
   end
   redis.call('ZREM', KEYS[1], unpack(names))
   redis.call('HDEL', KEYS[2], unpack(names))
+  redis.call('ZREM', KEYS[6], unpack(names))
 end
 
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')

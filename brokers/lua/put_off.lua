@@ -6,6 +6,7 @@
 -- KEYS[4]  notes     hash    by effect name, why it was put off
 -- KEYS[5]  schedule  zset    names by due time
 -- KEYS[6]  timers    hash    by name, the bytes of the effect
+-- KEYS[7]  names     zset    the names of the hash
 -- ARGV[1]  owner     ARGV[2]  what the names in the schedule begin with
 -- ARGV[3 ..]  for each effect its position, its name, the delay in milliseconds, and the note
 --
@@ -28,6 +29,7 @@ for i = 3, #ARGV, 4 do
   if #found > 0 then
     redis.call('ZADD', KEYS[5], now + delay, prefix .. name)
     redis.call('HSET', KEYS[6], prefix .. name, found[1][2][2])
+    redis.call('ZADD', KEYS[7], 0, prefix .. name)
     redis.call('HSET', KEYS[4], name, note)
     if begun then redis.call('HSET', KEYS[3], name, count .. '|' .. began .. '|') end
     redis.call('XDEL', KEYS[1], position)

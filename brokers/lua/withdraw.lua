@@ -7,18 +7,24 @@
 -- KEYS[5]  dead      zset    |
 -- KEYS[6]  dead-letters hash |
 -- KEYS[7]  begun     hash    |
--- KEYS[8]  notes     hash   /
--- ARGV[1]  what: 'timers', 'effects' or 'dead'
--- ARGV[2 ..]  names of timers; ids of stream entries, each with the effect's name; or ids of dead letters
+-- KEYS[8]  notes     hash    |
+-- KEYS[9]  names     zset   /
+-- KEYS[10] observations stream of the instance
+-- ARGV[1]  what: 'timers', 'effects', 'dead' or 'observations'
+-- ARGV[2 ..]  names of timers; ids of stream entries, each with the effect's name; ids of dead letters; or nothing
 --
--- Returns how many were removed: none while the instance is not over, and dead letters only when its data was deleted.
+-- Returns how many were removed: none while the instance is not over, and dead letters and observations only when its
+-- data was deleted. Observations count as one.
 
 local run_state = redis.call('HGET', KEYS[1], 'run_state')
-if run_state ~= 'data-deleted' and (run_state ~= 'cancelled' or ARGV[1] == 'dead') then return 0 end
+local deleted = ARGV[1] == 'dead' or ARGV[1] == 'observations'
+if run_state ~= 'data-deleted' and (run_state ~= 'cancelled' or deleted) then return 0 end
+if ARGV[1] == 'observations' then return redis.call('DEL', KEYS[10]) end
 local count = 0
 for i = 2, #ARGV, ARGV[1] == 'effects' and 2 or 1 do
   if ARGV[1] == 'timers' then
     redis.call('ZREM', KEYS[2], ARGV[i])
+    redis.call('ZREM', KEYS[9], ARGV[i])
     count = count + redis.call('HDEL', KEYS[3], ARGV[i])
     if string.sub(ARGV[i], 1, 3) == '~e:' then
       redis.call('HDEL', KEYS[7], string.sub(ARGV[i], 4))

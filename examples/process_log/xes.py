@@ -132,9 +132,7 @@ def _traces(file: IO[bytes] | gzip.GzipFile) -> Iterator[Trace]:
             continue  # a namesake, somewhere inside an attribute
         _free(element, parent)
     if parts is None:
-        raise LogError(
-            f"it is no XES: it begins with <{etree.QName(parsing.root).localname}>, not with <log>"
-        )
+        raise LogError(f"it is no XES: it begins with <{_name_of(parsing.root)[1]}>, not with <log>")
     if any(entry.type in _UNDECLARED for entry in parsing.error_log):
         raise LogError("it uses an entity that it does not declare")
     if loose:
@@ -148,16 +146,26 @@ class _Parts:
 
     def __init__(self, first: Any) -> None:
         root = first.getroottree().getroot()
-        name = etree.QName(root)
-        if name.localname != "log":
-            raise LogError(f"it is no XES: it begins with <{name.localname}>, not with <log>")
+        namespace, name = _name_of(root)
+        if name != "log":
+            raise LogError(f"it is no XES: it begins with <{name}>, not with <log>")
         # Older parsers let a few nested entities grow to gigabytes.
         doctype = root.getroottree().docinfo.internalDTD
         if doctype is not None and any(True for _ in doctype.iterentities()):
             raise LogError("it declares entities, which are not resolved here")
         self.log = root
-        self.trace = etree.QName(name.namespace, "trace").text
-        self.event = etree.QName(name.namespace, "event").text
+        self.trace = f"{namespace}trace"
+        self.event = f"{namespace}event"
+
+
+def _name_of(element: Any) -> tuple[str, str]:
+    """
+    Return an element's namespace in braces, empty for none, and its name there.
+
+    A name may have a prefix that stands for nothing; lxml's own QName takes that for no name at all.
+    """
+    namespace, brace, name = str(element.tag).rpartition("}")
+    return namespace + brace, name
 
 
 def _activity(event: Any) -> Activity:

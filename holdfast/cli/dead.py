@@ -20,6 +20,7 @@ from holdfast.runtime.clock import from_ms
 from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.dead_letter import KINDS, DeadLetter
 from holdfast.runtime.errors import HoldfastError, Undecodable
+from holdfast.runtime.printable import printable_bytes
 
 #: How much of a body a person is shown; --json has all of it.
 BODY_BYTES_MAX = 4_000
@@ -165,7 +166,7 @@ def show(id_: str, as_json: bool) -> None:
     if envelope is not None:
         paper.print(output.tree(output.text("envelope", "bold"), envelope))
     paper.print(output.text("body", "bold"))
-    paper.print(Text(output.printable_bytes(letter.body[:BODY_BYTES_MAX])))
+    paper.print(Text(printable_bytes(letter.body[:BODY_BYTES_MAX])))
     if len(letter.body) > BODY_BYTES_MAX:
         paper.print(output.text(f"... and {len(letter.body) - BODY_BYTES_MAX:,} bytes more", "dim"))
 

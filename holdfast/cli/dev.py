@@ -14,8 +14,9 @@ from holdfast.actors.supervisor import Supervisor
 from holdfast.actors.worker import load_app
 from holdfast.brokers.embedded import EmbeddedRedis
 from holdfast.cli.ending import Failed
-from holdfast.cli.output import note
+from holdfast.cli.notes import note
 from holdfast.cli.serving import Signals, knock, logs_shown, serve
+from holdfast.cli.telemetry import settings_of, telemetry_options
 from holdfast.cli.worker import describe
 from holdfast.runtime.app import App
 from holdfast.runtime.config import MEMORY_URL, Settings
@@ -31,7 +32,15 @@ from holdfast.runtime.config import MEMORY_URL, Settings
     type=click.Path(path_type=Path, file_okay=False),
     help="Where the private server keeps its data; HOLDFAST_DATA_DIR or .holdfast without this.",
 )
-def dev(app_path: str, processes: int, data_dir: Path | None) -> None:
+@telemetry_options
+def dev(
+    app_path: str,
+    processes: int,
+    data_dir: Path | None,
+    metrics_port: int | None,
+    metrics_host: str | None,
+    log_format: str | None,
+) -> None:
     """Serve APP without installing anything: a private Redis keeps the data in .holdfast/ of this folder.
 
     `holdfast send` and all reading commands join it from other shells in the same folder. Ctrl-C ends in good order.
@@ -39,12 +48,17 @@ def dev(app_path: str, processes: int, data_dir: Path | None) -> None:
     used instead.
     """
     app = load_app(app_path)
-    given = {} if data_dir is None else {"data_dir": data_dir}
-    settings = Settings.from_environment(None, **given)
+    settings = settings_of(
+        processes,
+        data_dir=data_dir,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
+        log_format=log_format,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it says is said below, for everyone to see
         settings, server = wiring.ground(settings)
-    with logs_shown(), Signals() as signals:
+    with logs_shown(settings), Signals() as signals:
         if settings.redis_url == MEMORY_URL:
             _serve_here(app, app_path, settings, signals)
             return
@@ -84,6 +98,8 @@ def _serve_here(app: App, app_path: str, settings: Settings, signals: Signals) -
         f"no redis-server was found: {app_path} is served in this process, everything is kept in memory, and NOTHING "
         "WILL SURVIVE it; other processes cannot send to it. Install redis-server for more"
     )
+    if settings.metrics_port:
+        note("metrics and health are not served here: that takes worker processes, which take redis-server")
     with connect(app, settings):
         signals.stop.wait()
     note("stopped; nothing was kept")

@@ -22,6 +22,9 @@ Workflow.status() returns; else the first Enum in the state; else the name of
 the last event. What was never seen is told on standard error: show it with an
 EXAMPLE, or with a KEY whose log has it.
 \b
+Where the beginning of an instance's log was deleted (see keep_records, and what
+scrub leaves of deleted data), one step stands for it: records 1 to N.
+\b
 holdfast diagram shop:app order > order.mmd
 holdfast diagram shop:app order --format dot | dot -Tsvg > order.svg
 """

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from holdfast.cli.output import note
-from holdfast.runtime.errors import HoldfastError, UsageError, WorkflowError
+from holdfast.cli.notes import note
+from holdfast.runtime.errors import HoldfastError, Refused, UsageError, WorkflowError
 
+#: Done; it went wrong, or was refused as things stand; the call can never be right.
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
-
 
 #: What newer versions of click raise where there are no arguments at all.
 _NO_ARGUMENTS: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -51,7 +51,7 @@ class Commands(click.Group):
         except click.ClickException as error:
             note(error.format_message())
             return error.exit_code
-        except WorkflowError as error:
+        except (WorkflowError, Refused) as error:
             note(str(error))
             return FAILED
         except UsageError as error:

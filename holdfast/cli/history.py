@@ -14,7 +14,7 @@ from holdfast.cli import output
 from holdfast.cli.ending import Failed
 from holdfast.cli.installation import reading
 from holdfast.cli.naming import workflow_named
-from holdfast.runtime.record import Record
+from holdfast.runtime.record import Asked, Record
 
 #: Records read and printed at a time: a log may be longer than memory.
 PAGE = 500
@@ -23,7 +23,8 @@ PAGE = 500
 JSON = """\b
 --json prints one line per record: seq, at, command_id, command, events,
 token, cause, trace, control (null, or what was done to the run: verb, reason,
-resume_at_ms).
+resume_at_ms), asked (null, or what else was asked for: effects, timers, cancels),
+attempts (how many the effect took that sent the command; 0 where none did).
 """
 
 
@@ -76,6 +77,11 @@ def _row(record: Record[Any]) -> tuple[str, ...]:
     return str(record.seq), output.time(record.at), f"{record.command} {record.command_id}", events
 
 
+def _asked(asked: Asked) -> dict[str, Any]:
+    timers = [msgspec.structs.asdict(timer) for timer in asked.timers]
+    return {"effects": asked.effects, "timers": timers, "cancels": asked.cancels}
+
+
 def _as_json(record: Record[Any]) -> dict[str, Any]:
     return {
         "seq": record.seq,
@@ -87,4 +93,6 @@ def _as_json(record: Record[Any]) -> dict[str, Any]:
         "cause": record.cause,
         "trace": record.trace,
         "control": msgspec.structs.asdict(record.control) if record.control is not None else None,
+        "asked": _asked(record.asked) if record.asked is not None else None,
+        "attempts": record.attempts,
     }

@@ -111,3 +111,12 @@ def span_ms(text: str) -> int:
         return int(number) * _UNITS_MS[unit]
     message = f"{text!r} is no length of time; write 30s, 10m, 2h or 7d"
     raise click.BadParameter(message)
+
+
+def span_text(ms: int) -> str:
+    """Return a length of time as `span_ms` reads it, in the largest unit that it is a whole number of."""
+    unit, length = next(
+        ((unit, length) for unit, length in reversed(_UNITS_MS.items()) if ms and ms % length == 0),
+        ("s", 1_000),
+    )
+    return f"{ms // length}{unit}"

@@ -1,7 +1,7 @@
 """What commands print: results to standard output, for people or as JSON; everything else to standard error.
 
-Whatever comes from messages, keys and errors may hold anything. It is never read as markup, and no character of it
-reaches the terminal that would move the cursor, change colours or turn the direction of writing.
+Whatever comes from messages, keys and errors may hold anything. It is never read as markup, and what of it is not
+simply shown is escaped before it reaches the terminal.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from holdfast.cli import notes
+from holdfast.runtime.printable import printable
+
+note = notes.note
+
 #: Wide enough that nothing is cut or wrapped where a program reads.
 WIDTH_OF_A_FILE = 100_000
 
@@ -28,23 +33,6 @@ DEPTH_MAX = 12
 
 #: What JSON allows in text, but a terminal should not get.
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """Return text with everything that is not simply shown, line breaks too, written as an escape."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
-
-
-def printable_bytes(data: bytes) -> str:
-    r"""Return bytes as text where they are text, and as \xNN where they are not; a backslash is doubled."""
-    return printable(data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace"))
-
-
-def note(sentence: str) -> None:
-    """Say something that is not the result, on standard error."""
-    print(f"holdfast: {printable(sentence)}", file=sys.stderr, flush=True)
 
 
 def paper(*, error: bool = False) -> Console:

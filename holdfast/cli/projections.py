@@ -22,6 +22,9 @@ from holdfast.runtime.feed import ParkedKey
 
 #: How often progress is looked at.
 LOOK_STEP_S = 0.2
+#: How many parked instances are looked at, and told, where they keep a rebuild from its end.
+PARKED_LOOKED_AT_MAX = 10_000
+PARKED_SHOWN = 5
 
 STATUS_JSON = """\b
 --json prints one line per generation: name, generation, state (live, building,
@@ -120,28 +123,54 @@ def _row(status: ProjectionStatus) -> tuple[str, ...]:
 def rebuild(app_path: str, name: str, wait: bool, as_json: bool) -> None:
     """Build the read model of NAME anew from the logs, beside the live one, and switch when it has drawn level.
 
-    Workers do it; interrupting this command does not stop them.
+    Workers do it; interrupting this command does not stop them. While an instance is parked in the new generation it
+    does not switch, and this command waits and says which one: `projections retry` has it tried again, when what is
+    wrong was mended, and `projections skip` leaves the event out.
     """
     with _desk(load_app(app_path)) as desk:
         generation = desk.rebuild(name)
-        told = ""
-        while wait:
-            found = next((one for one in desk.lag(name) if one.generation == generation), None)
-            if found is None or found.state == "live":
-                break
-            text = f"generation {generation}: {found.state}, {found.percent:g} %, {found.records:,} records behind"
-            text += f", {found.parked} parked: it does not switch before they are dealt with" * bool(
-                found.parked
-            )
-            if text != told:
-                output.note(text)
-                told = text
-            time.sleep(LOOK_STEP_S)
+        if wait:
+            _await_switch(desk, app_path, name, generation)
     if as_json:
         output.emit({"name": name, "generation": generation})
     else:
         done = "is live" if wait else "is being built"
         output.paper().print(output.text(f"{name} generation {generation} {done}"))
+
+
+def _await_switch(desk: ProjectionDesk, app_path: str, name: str, generation: int) -> None:
+    """Wait until a generation has taken over, and say how far it is and what keeps it from that."""
+    told, known = "", ""
+    while True:
+        found = next((one for one in desk.lag(name) if one.generation == generation), None)
+        if found is None or found.state == "live":
+            return
+        text = (
+            f"generation {generation}: {found.state}, {found.percent:g} %, {found.records:,} records behind"
+        )
+        if text != told:
+            output.note(text)
+            told = text
+        stopped = _stopped(desk, name, generation) if found.parked else ""
+        if stopped and stopped != known:
+            output.note(
+                f"generation {generation} does not take over while anything of it is parked: {stopped}"
+            )
+            output.note(
+                f"mend what is wrong, then: holdfast projections retry {app_path} {name}; or leave the event out: "
+                f"holdfast projections skip {app_path} {name} TYPE KEY. Ctrl-C ends the waiting, not the rebuild"
+            )
+        known = stopped
+        time.sleep(LOOK_STEP_S)
+
+
+def _stopped(desk: ProjectionDesk, name: str, generation: int) -> str:
+    """Return which instances of a generation wait for a person, and why; empty where none does."""
+    everything = desk.parked(name, limit=PARKED_LOOKED_AT_MAX)
+    found = [one for where, one in everything if where == generation and one.given_up]
+    shown = [f"{one.workflow}/{one.key} at record {one.seq} ({one.error})" for one in found[:PARKED_SHOWN]]
+    more = len(found) - len(shown)
+    return ", ".join(shown) + (f", and {more} more (see projections parked)" if more else "")
 
 
 @projections.command(short_help="List what one has parked.", epilog=PARKED_JSON)

@@ -31,13 +31,17 @@ def _desk(app_path: str) -> Iterator[ScheduleDesk]:
         yield client.schedules
 
 
+_app = click.argument("app_path", metavar="APP")
+_name = click.argument("name", metavar="NAME")
+
+
 @click.group(cls=Commands, short_help="Deal with schedules.")
 def schedules() -> None:
     """Deal with schedules: commands that are sent at the ticks of a cron line or an interval."""
 
 
 @schedules.command("list", short_help="List schedules.", epilog=LIST_JSON)
-@click.argument("app_path", metavar="APP")
+@_app
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 def list_(app_path: str, as_json: bool) -> None:
     """List the schedules of APP by name; an orphaned one is no longer in its code."""
@@ -57,8 +61,8 @@ def list_(app_path: str, as_json: bool) -> None:
 @schedules.command(
     short_help="Show one whole.", epilog=LIST_JSON.replace("one line per schedule", "a document")
 )
-@click.argument("app_path", metavar="APP")
-@click.argument("name")
+@_app
+@_name
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def show(app_path: str, name: str, as_json: bool) -> None:
     """Show the schedule NAME: its next ticks, those that wait, and what became of the latest."""
@@ -87,8 +91,8 @@ def show(app_path: str, name: str, as_json: bool) -> None:
 
 
 @schedules.command(short_help="Let no more ticks come.")
-@click.argument("app_path", metavar="APP")
-@click.argument("name")
+@_app
+@_name
 @click.option("--reason", default="", help="Why; it is shown in the list.")
 def pause(app_path: str, name: str, reason: str) -> None:
     """Let no more ticks of the schedule NAME come until it is resumed."""
@@ -98,8 +102,8 @@ def pause(app_path: str, name: str, reason: str) -> None:
 
 
 @schedules.command(short_help="Let ticks come again.")
-@click.argument("app_path", metavar="APP")
-@click.argument("name")
+@_app
+@_name
 def resume(app_path: str, name: str) -> None:
     """Let ticks of the schedule NAME come again; those of the pause are not made up for."""
     with _desk(app_path) as desk:
@@ -108,8 +112,8 @@ def resume(app_path: str, name: str) -> None:
 
 
 @schedules.command(short_help="Send one's command now.")
-@click.argument("app_path", metavar="APP")
-@click.argument("name")
+@_app
+@_name
 def trigger(app_path: str, name: str) -> None:
     """Send the command of a tick of now, whether the schedule NAME is paused or not."""
     with _desk(app_path) as desk:
@@ -118,8 +122,8 @@ def trigger(app_path: str, name: str) -> None:
 
 
 @schedules.command(short_help="Send the commands of past ticks.")
-@click.argument("app_path", metavar="APP")
-@click.argument("name")
+@_app
+@_name
 @click.option(
     "--from", "begin", type=moment, required=True, metavar="TIME", help="The first tick, at the earliest."
 )
@@ -135,10 +139,10 @@ def backfill(app_path: str, name: str, begin: datetime, end: datetime) -> None:
 
 
 @schedules.command(short_help="Forget one.")
-@click.argument("app_path", metavar="APP")
-@click.argument("name")
+@_app
+@_name
 def remove(app_path: str, name: str) -> None:
-    """Forget the schedule NAME; code that still has it brings it back when it starts."""
+    """Forget the schedule NAME, its counts and what waits; code that still has it begins it anew when it starts."""
     with _desk(app_path) as desk:
         desk.remove(name)
     _done(f"{name} removed")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, assert_never
 
 import click
@@ -78,17 +80,11 @@ def send(
     command_id = new_id() if command_id is None else command_id
     outcome: Outcome | None = None
     with join(create=True) as settings, connect(app, settings) as client:
-        try:
+        with asking(command_id, lambda: _print(command_id, None, as_json)):
             if wait:
-                with output.waiting("waiting for the outcome"):
-                    outcome = client.execute(command, id=command_id, timeout=timeout or TIMEOUT_S)
+                outcome = client.execute(command, id=command_id, timeout=timeout or TIMEOUT_S)
             else:
                 client.send(command, id=command_id)
-        except PublishFailed as error:
-            raise Failed(f"{error} (id {command_id})") from error
-        except ReplyTimeout as error:
-            _print(command_id, None, as_json)
-            raise Failed(str(error)) from error
         _print(command_id, outcome, as_json)
         if not wait:
             _say_who_decides(settings)
@@ -97,9 +93,22 @@ def send(
     return DONE if isinstance(first, Accepted) else FAILED
 
 
+@contextmanager
+def asking(command_id: str, tell_id: Callable[[], None]) -> Iterator[None]:
+    """Wait for what becomes of a command; where nobody knows, see that its id is told, to be asked again with."""
+    try:
+        with output.waiting("waiting for an answer"):
+            yield
+    except PublishFailed as error:
+        raise Failed(f"{error} (id {command_id})") from error
+    except ReplyTimeout as error:
+        tell_id()
+        raise Failed(str(error)) from error
+
+
 def _print(command_id: str, outcome: Outcome | None, as_json: bool) -> None:
     if as_json:
-        output.emit({"id": command_id, "outcome": as_json_outcome(outcome) if outcome is not None else None})
+        emit_outcome(command_id, outcome)
         return
     paper = output.paper()
     paper.print(output.text(command_id), soft_wrap=True)
@@ -107,11 +116,16 @@ def _print(command_id: str, outcome: Outcome | None, as_json: bool) -> None:
         paper.print(output.text(sentence_of_outcome(outcome)), soft_wrap=True)
 
 
-def as_json_outcome(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
+def emit_outcome(command_id: str, outcome: Outcome | None) -> None:
+    """Print a command's id and what became of it, as far as that is known, as JSON."""
+    output.emit({"id": command_id, "outcome": _as_json(outcome) if outcome is not None else None})
+
+
+def _as_json(outcome: Outcome, *, duplicate: bool = False) -> dict[str, Any]:
     """Return an outcome as plain values."""
     match outcome:
         case Duplicate(first=first):
-            return as_json_outcome(first, duplicate=True)
+            return _as_json(first, duplicate=True)
         case Accepted(seq=seq, events=events):
             facts = {"kind": "accepted", "seq": seq, "events": [output.plain(event) for event in events]}
         case Rejected(reason=reason, details=details):

@@ -8,16 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from holdfast.actors import wiring
-from holdfast.actors.logs import FieldFormatter
+from holdfast.actors.log_json import JsonFormatter
+from holdfast.actors.logs import formatter, secrets_of
 from holdfast.actors.supervisor import Supervisor
 from holdfast.cli.ending import Failed
 from holdfast.cli.installation import opened
-from holdfast.cli.output import note
+from holdfast.cli.notes import in_lines, note
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import Unavailable
 
@@ -107,14 +108,17 @@ def serve(supervisor: Supervisor, signals: Signals, look_after: Callable[[], Non
 
 
 @contextmanager
-def logs_shown() -> Iterator[None]:
+def logs_shown(settings: Settings) -> Iterator[None]:
     """Write warnings of this process to standard error, as the workers write theirs."""
     root, handler = logging.getLogger(), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(FieldFormatter())
+    terminal = sys.stderr.isatty()
+    form = formatter(settings.log_format, secrets_of(settings), terminal=terminal)
+    handler.setFormatter(form)
     # It reports each refused connection in many lines; what that comes to is said by ours.
     handler.addFilter(lambda record: not record.name.startswith("pika"))
     root.addHandler(handler)
     try:
-        yield
+        with in_lines() if isinstance(form, JsonFormatter) else nullcontext():
+            yield
     finally:
         root.removeHandler(handler)

@@ -14,6 +14,7 @@ from holdfast.cli.installation import reading
 from holdfast.cli.naming import point, workflow_named
 from holdfast.runtime.actor import Actor
 from holdfast.runtime.clock import from_ms
+from holdfast.runtime.printable import printable
 
 JSON = """\b
 --json prints: workflow, key, seq, run_state, reason and parked (commands that
@@ -66,7 +67,7 @@ def state(app_path: str, type_: str, key: str, at: int | datetime | None, as_jso
 def _headline(actor: Actor, at: int | datetime | None) -> Text:
     run_state = f"  {actor.run_state}" if at is None else ""
     if at is None and actor.reason:
-        run_state += f" ({output.printable(actor.reason)})"
+        run_state += f" ({printable(actor.reason)})"
     if at is None and actor.parked:
         run_state += f", {actor.parked} commands kept"
     record = f"  record {actor.seq} of {output.time(from_ms(actor.at_ms))}"

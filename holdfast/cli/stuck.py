@@ -13,21 +13,22 @@ from holdfast.actors.worker import load_app
 from holdfast.cli import output
 from holdfast.cli.ending import DONE, FAILED
 from holdfast.cli.installation import join, opened
-from holdfast.cli.naming import span_ms, workflow_named
+from holdfast.cli.naming import span_ms, span_text, workflow_named
 from holdfast.runtime.clock import SystemClock, from_ms, to_ms
 
 NOTES = """\b
 What is waited for: worker (nobody serves a pool that has work), behind (a pool
 is served, but late), dead-letter, retry (of an effect), limit (an effect's
 turn), effect (to be run, or to end), timer (pending or overdue), resume (it is
-paused), command (nothing else is on its way).
+paused; until when, if the pause ends by itself), command (nothing else is on
+its way).
 \b
 --json prints one line per item: workflow, key, name (where it is no instance),
 run_state (null if it moved lately, but something of it did not), since,
 waits_for (kind, what, since, until).
 What is not known is null.
 \b
-Exit codes: 0 nothing is stuck, 1 something is (or the command failed, and then
+Exit codes: 0 nothing is stuck for so long, 1 something is (or the command failed, and then
 a sentence says so on standard error), 2 wrong usage.
 """
 
@@ -77,7 +78,7 @@ def stuck(
         columns = ("what", "run state", "for", "waits for", "", "since", "until")
         output.paper().print(output.table(columns, (row for item in found.items for row in _rows(item))))
     else:
-        output.note("nothing is stuck")
+        output.note(f"nothing is stuck for {span_text(older)} or longer (see --older)")
     if not found.whole:
         output.note("there is more than was looked at; see --limit and --type")
     return FAILED if found.items else DONE

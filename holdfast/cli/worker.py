@@ -8,9 +8,11 @@ from holdfast.actors.pools import POOLS, needed
 from holdfast.actors.supervisor import Supervisor
 from holdfast.actors.worker import load_app
 from holdfast.cli.ending import Failed
-from holdfast.cli.output import note
+from holdfast.cli.notes import note
 from holdfast.cli.serving import PATIENCE_S, Signals, knock, logs_shown, serve
-from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind, hide_password
+from holdfast.cli.telemetry import settings_of, telemetry_options
+from holdfast.runtime.config import MEMORY_URL, Settings, TransportKind
+from holdfast.runtime.redaction import hide_password
 
 
 def _check_pools(_ctx: click.Context, _param: click.Parameter, pools: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,26 +53,38 @@ def _check_pools(_ctx: click.Context, _param: click.Parameter, pools: tuple[str,
     help="Seconds to wait at the start for servers that are away.",
     metavar="S",
 )
-def worker(app_path: str, pools: tuple[str, ...], processes: int, threads: int, patience: float) -> None:
+@telemetry_options
+def worker(
+    app_path: str,
+    pools: tuple[str, ...],
+    processes: int,
+    threads: int,
+    patience: float,
+    metrics_port: int | None,
+    metrics_host: str | None,
+    log_format: str | None,
+) -> None:
     """Serve APP with worker processes, on the servers in HOLDFAST_REDIS_URL and HOLDFAST_AMQP_URL.
 
     Without HOLDFAST_AMQP_URL commands travel over Redis Streams. SIGTERM and Ctrl-C end in good order: partitions
     are handed over once what was taken from them is finished. SIGHUP starts the processes anew, in good order.
     """
-    settings = Settings.from_environment()
+    settings = settings_of(
+        processes, metrics_port=metrics_port, metrics_host=metrics_host, log_format=log_format
+    )
     if settings.embedded or settings.redis_url == MEMORY_URL:
         raise Failed(
             "a worker needs servers: set HOLDFAST_REDIS_URL (and HOLDFAST_AMQP_URL for RabbitMQ), "
             "or run `holdfast dev APP`, which brings its own"
         )
     pools = needed(load_app(app_path), pools)
-    with logs_shown(), Signals() as signals:
+    with logs_shown(settings), Signals() as signals:
         knock(settings, signals, patience)
         if signals.stop.is_set():
             return
         note(describe(app_path, settings, pools, processes))
         serve(Supervisor(app_path, settings, processes=processes, pools=pools, lanes=threads), signals)
-    note("stopped")
+        note("stopped")
 
 
 def describe(app_path: str, settings: Settings, pools: tuple[str, ...], processes: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, Never, TypeVar
 from holdfast.runtime.actor import Actor, clock_ms
 from holdfast.runtime.clock import ManualClock, from_ms
 from holdfast.runtime.decision import Accept, Decision, Reject, Timer
-from holdfast.runtime.definition import Definition
+from holdfast.runtime.definition import Definition, check_class
 from holdfast.runtime.errors import UsageError
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
@@ -315,9 +315,14 @@ def given(workflow: type[Workflow[S, C, E, F]], *events: E) -> Scenario[S, C, E,
     return Scenario(definition, actor, ManualClock().now(), 0, None)
 
 
-@lru_cache(maxsize=128)
 def define(workflow: type[Workflow[Any, Any, Any, Any]]) -> Definition:
     """Return the checked workflow; a suite of a thousand scenarios checks it once."""
+    check_class(workflow)  # what is no class need not go into a cache at all
+    return _define(workflow)
+
+
+@lru_cache(maxsize=128)
+def _define(workflow: type[Workflow[Any, Any, Any, Any]]) -> Definition:
     return Definition(workflow)
 
 

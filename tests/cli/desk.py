@@ -80,7 +80,7 @@ class Running:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", script, *args],
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(ROOT)} | environ,
+                env={"HOLDFAST_LOG_FORMAT": "text"} | os.environ | {"PYTHONPATH": str(ROOT)} | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

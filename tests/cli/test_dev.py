@@ -2,6 +2,8 @@
 `holdfast dev`: a worker and a private server, as at a desk.
 """
 
+import functools
+import http.client
 import signal
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from holdfast.brokers.embedded import EmbeddedRedis
 from holdfast.demo.orders import Order, PlaceOrder, app
 from tests.cli.desk import BARE_SCRIPT, ORDERS, run, running
 from tests.support.processes import eventually, gone
+from tests.support.servers import free_ports
 
 PLACE = ("send", ORDERS, "PlaceOrder", '{"order_id":"o-1","amount":5}')
 PLACE_AND_WAIT = (*PLACE, "--wait", "--timeout", "40")
@@ -108,12 +111,63 @@ def test_a_server_that_a_sender_brought_and_took_along_comes_back(
     assert not (folder / ".holdfast").exists()
 
 
+def test_it_serves_metrics_and_health_as_a_worker_does(folder: Path) -> None:
+    """
+    On a port of each process; lines are written as it is told, though there is no terminal.
+    """
+    (port,) = free_ports(1)
+    options = ("--metrics-port", str(port), "--metrics-host", "127.0.0.1", "--log-format", "json")
+    with running("dev", ORDERS, "--processes", "2", *options, folder=folder) as dev:
+        for number in range(2):
+            eventually(functools.partial(ready, port + number), 40)
+            assert "holdfast_partitions_owned" in answer(port + number, "/metrics")[1]
+            assert '"status": "serving"' in answer(port + number, "/health")[1]
+        dev.signal(signal.SIGINT)
+        said = dev.await_end()
+
+    assert all(line.startswith("{") for line in said.splitlines())
+    assert answer(port, "/ready")[0] == 0
+
+
+def ready(port: int) -> bool:
+    """
+    Say whether the worker on a port is ready.
+    """
+    return answer(port, "/ready")[0] == 200
+
+
+def answer(port: int, path: str) -> tuple[int, str]:
+    """
+    Return what is answered on a port: 0 where nobody listens.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        found = connection.getresponse()
+        return found.status, found.read().decode()
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("command", ["dev", "worker"])
+def test_ports_that_there_are_not(command: str) -> None:
+    """
+    Each process needs one.
+    """
+    said = run(command, ORDERS, "--metrics-port", "65535", "--processes", "2", code=1)
+
+    assert said.sentence.endswith("name a --metrics-port of at most 65,534")
+
+
 def test_a_machine_without_any_server(folder: Path) -> None:
     """
     It runs all the same, in one process, and says in plain words that nothing will survive.
     """
-    with running("dev", ORDERS, folder=folder, script=BARE_SCRIPT) as dev:
+    with running("dev", ORDERS, "--metrics-port", "9100", folder=folder, script=BARE_SCRIPT) as dev:
         dev.await_words("NOTHING WILL SURVIVE")
+        dev.await_words("metrics and health are not served here")
         dev.signal(signal.SIGINT)
         said = dev.await_end()
 

@@ -2,15 +2,41 @@
 `holdfast diagram`.
 """
 
+import pytest
+
 from holdfast import App, Client, Settings
 from holdfast.actors import wiring
 from holdfast.runtime.keys import partition_of
 from tests import controls
 from tests.cli import shop
-from tests.cli.desk import APP, ORDERS, run
+from tests.cli.desk import APP, ORDERS, run, working
+from tests.support.processes import eventually
 
 app = App(workflows=[controls.Order])
 CONTROLS = "tests.cli.test_diagram:app"
+
+
+class BriefParcel(shop.Parcel):
+    """
+    Keeps one record behind a snapshot, and its state when its data is deleted.
+    """
+
+    keep_records = 1
+
+    def scrub(self, state: shop.ParcelState) -> shop.ParcelState:
+        return state
+
+
+class BriefLetter(shop.Letter):
+    """
+    Keeps no record behind a snapshot.
+    """
+
+    keep_records = 0
+
+
+brief_app = App(workflows=[BriefParcel, BriefLetter])
+BRIEF = "tests.cli.test_diagram:brief_app"
 
 
 def test_a_workflow_is_drawn_without_a_server() -> None:
@@ -66,6 +92,53 @@ def test_an_instance_is_marked(office: Client) -> None:
 
     assert 's_Posted -> s_Posted [label="(2) Post", ' in said
     assert "Delivered" not in said
+
+
+def test_an_instance_whose_data_was_deleted_is_told(office: Client) -> None:
+    """
+    It is nowhere any more, and least of all at its beginning.
+    """
+    office.execute(shop.Post("p-1", 5))
+    office.execute(shop.Deliver("p-1"))
+    office.delete_data(shop.Parcel, "p-1")
+
+    sentence = run("diagram", APP, "parcel", "--key", "p-1", code=1).sentence
+
+    assert "the data of parcel/p-1 was deleted with record 3; its history says when and why" == sentence
+
+
+def test_an_instance_is_where_its_snapshot_has_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Where the beginning of its log was deleted, one step stands for that; the rest is followed as ever. What nobody
+    knows any more is not made up.
+    """
+    monkeypatch.setenv("HOLDFAST_SNAPSHOT_EVERY", "2")
+    with working(brief_app, Settings.from_environment()) as client:
+        for number in range(3):
+            client.execute(shop.Post("p-1", 5 + number))
+        for _ in range(2):
+            client.execute(shop.StampLetter(7))
+        eventually(lambda: [2, 3] == [one.seq for one in client.history(BriefParcel, "p-1")])
+        eventually(lambda: not client.history(BriefLetter, 7))
+
+        parcel = run("diagram", BRIEF, "parcel", "--key", "p-1", "--history").out
+        letter = run("diagram", BRIEF, "letter", "--key", "7").out
+
+        assert "s_new --> s_Posted: (1) records 1 to 2\n" in parcel
+        assert "s_Posted --> s_Posted: (2) Post\n" in parcel
+        assert "class s_Posted here\n" in parcel
+        assert "s_new --> s_record_2: (1) records 1 to 2\n" in letter
+        assert "class s_record_2 here\n" in letter
+
+        client.execute(shop.Deliver("p-1"))
+        client.delete_data(BriefParcel, "p-1")
+        scrubbed = run("diagram", BRIEF, "parcel", "--key", "p-1", "--history").out
+
+        assert 'title: "parcel/p-1 (data-deleted)"' in scrubbed
+        assert "s_new --> s_record_5: (1) records 1 to 5\n    s_record_5 --> [*]\n" in scrubbed
+        assert "class s_record_5 here\n" in scrubbed
 
 
 def test_what_an_instance_waits_for_is_shown(settings: Settings) -> None:

@@ -28,34 +28,6 @@ class Painted(Event, frozen=True):
     layers: tuple[int, ...] = ()
 
 
-@given(st.text())
-def test_text_is_safe_to_show(text: str) -> None:
-    """
-    No control, direction or invisible character is left, and ordinary text stays as it is.
-    """
-    shown = output.printable(text)
-
-    assert shown.isprintable()
-    assert shown == text or not text.isprintable()
-
-
-@given(st.binary())
-def test_bytes_are_safe_to_show(data: bytes) -> None:
-    """
-    Any bytes at all become text that can be shown.
-    """
-    assert output.printable_bytes(data).isprintable()
-
-
-def test_bytes_are_shown_without_doubt() -> None:
-    r"""
-    What was a byte \xff and what was a backslash and letters can be told apart.
-    """
-    assert output.printable_bytes(b"\xff") == r"\xff"
-    assert output.printable_bytes(rb"\xff") == r"\\xff"
-    assert output.printable_bytes("Grüße\n".encode()) == r"Grüße\n"
-
-
 @given(
     st.recursive(
         st.none() | st.booleans() | st.text(),

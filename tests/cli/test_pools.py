@@ -77,12 +77,16 @@ def test_pools_over_rabbitmq(amqp_url: str, settings: Settings, monkeypatch: pyt
 
 def test_nothing_is_stuck(office: Client) -> None:
     """
-    The exit code is 0 where all is well: a workflow that was just moved, and one that is finished.
+    The exit code is 0 where all is well: a workflow that was just moved, and one that is finished. It is said what
+    counts as stuck.
     """
     office.execute(shop.Post("p-1", 5))
     office.execute(shop.Deliver("p-2"))
 
-    assert "nothing is stuck" == run("stuck", APP).sentence
+    assert "nothing is stuck for 10m or longer (see --older)" == run("stuck", APP).sentence
+    assert (
+        "nothing is stuck for 90m or longer (see --older)" == run("stuck", APP, "--older", "5400s").sentence
+    )
     assert "" == run("stuck", APP, "--json").out
 
 
@@ -106,6 +110,28 @@ def test_what_does_not_move_is_told(office: Client) -> None:
         "waits_for"
     ]
     assert "parcel/p-1" in run("stuck", APP, "--older", "0s", code=1).out
+
+
+def test_a_pause_is_told_with_its_end(office: Client) -> None:
+    """
+    Where it ends by itself, it is said when, and its timer is nothing else that is waited for.
+    """
+    for key in ("p-1", "p-2"):
+        office.execute(shop.Post(key, 5))
+    run("pause", APP, "parcel", "p-1", "--until", "2099-01-01T00:00Z")
+    run("pause", APP, "parcel", "p-2")
+    eventually(lambda: 2 == len(run("stuck", APP, "--older", "0s", "--json", code=1).lines))
+
+    found = {
+        one["key"]: one["waits_for"] for one in run("stuck", APP, "--older", "0s", "--json", code=1).lines
+    }
+    told = {
+        key: [(wait["kind"], wait["what"], wait["until"]) for wait in waits] for key, waits in found.items()
+    }
+    assert {
+        "p-1": [("resume", "its pause to end", "2099-01-01T00:00:00Z")],
+        "p-2": [("resume", "somebody to resume it", None)],
+    } == told
 
 
 def test_no_worker_is_told(settings: Settings) -> None:

@@ -3,12 +3,13 @@
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from holdfast import Client, Settings
 from tests.cli import weights
-from tests.cli.desk import run, working
+from tests.cli.desk import run, running, working
 from tests.cli.shop import Post
 from tests.support.processes import eventually
 
@@ -111,8 +112,30 @@ def test_a_rebuild_shows_its_progress(choking: Client, monkeypatch: pytest.Monke
     monkeypatch.setattr(weights.Weights, "choking", True)
     assert "is being built" in run("projections", "rebuild", APP, "weights", "--no-wait").out
     eventually(lambda: bool(choking.projections.parked("weights")))
-    sentence = run("projections", "rebuild", APP, "weights", code=2).sentence
+    sentence = run("projections", "rebuild", APP, "weights", code=1).sentence
     assert "'weights' is being rebuilt already, as generation 3" in sentence
+
+
+def test_a_rebuild_says_what_it_waits_for(
+    choking: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """
+    Which instance is parked and why, and what to do about it; when that is done, it comes to its end.
+    """
+    choking.execute(Post("worse\x1b[31m", 13))
+
+    with running("projections", "rebuild", APP, "weights", folder=tmp_path) as rebuild:
+        rebuild.await_words(r"parcel/worse\x1b[31m at record 1 (")
+        rebuild.await_words("parcel/bad at record 1 (")
+        rebuild.await_words(f"projections retry {APP} weights; or leave the event out: ")
+        monkeypatch.setattr(weights.Weights, "choking", False)
+        run("projections", "retry", APP, "weights")
+        said = rebuild.await_end()
+
+    assert "generation 2 does not take over while anything of it is parked: parcel/" in said
+    assert f"holdfast projections skip {APP} weights TYPE KEY" in said
+    assert "\x1b" not in said
+    assert said.endswith("weights generation 2 is live\n")
 
 
 def test_one_that_is_gone_is_removed(settings: Settings) -> None:
@@ -121,7 +144,7 @@ def test_one_that_is_gone_is_removed(settings: Settings) -> None:
     """
     with working(weights.app, settings) as client:
         client.wait_for("weights", client.execute(Post("p", 1)))
-        assert "'weights' is in the app" in run("projections", "remove", APP, "weights", code=2).sentence
+        assert "'weights' is in the app" in run("projections", "remove", APP, "weights", code=1).sentence
     said = run("projections", "list", BARE)
     assert "weights is not in the app and keeps the feed from being trimmed" in said.err
     assert run("projections", "remove", BARE, "weights").out == "weights removed\n"

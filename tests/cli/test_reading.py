@@ -185,6 +185,8 @@ def test_the_history_as_json(office: Client) -> None:
         "cause": None,
         "trace": None,
         "control": None,
+        "asked": None,
+        "attempts": 0,
     }
 
 

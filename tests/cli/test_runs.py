@@ -10,7 +10,7 @@ import pytest
 from holdfast import Client, Settings
 from holdfast.cli.runs import span
 from tests.cli import shop
-from tests.cli.desk import APP, run
+from tests.cli.desk import APP, run, working
 
 
 def test_a_run_is_paused_resumed_cancelled_and_emptied(office: Client) -> None:
@@ -32,6 +32,8 @@ def test_a_run_is_paused_resumed_cancelled_and_emptied(office: Client) -> None:
     assert ("paused", "strike", 1) == (as_json["run_state"], as_json["reason"], as_json["parked"])
 
     assert run("resume", APP, "Parcel", "r-1", "--json").json["outcome"]["kind"] == "accepted"
+    said = run("resume", APP, "parcel", "r-1", code=1).out
+    assert said == "rejected: the instance is running already\n"
     assert len(office.history(shop.Parcel, "r-1")) == 4
     assert "accepted" in run("cancel", APP, "parcel", "r-1", "--reason", "lost").out
     assert "cannot become running" in run("resume", APP, "parcel", "r-1", code=1).out
@@ -47,7 +49,32 @@ def test_a_run_is_paused_resumed_cancelled_and_emptied(office: Client) -> None:
     history = run("history", APP, "parcel", "r-1", "--json")
     assert history.sentence == "records 1 to 5 were deleted"
     (line,) = history.lines
+    assert run("delete-data", APP, "parcel", "r-1").out == "the data of parcel/r-1 is deleted already\n"
+    outcome = run("delete-data", APP, "parcel", "r-1", "--json").json["outcome"]
+    assert outcome == {"kind": "completed", "run_state": "data-deleted", "duplicate": False}
+    assert [line] == run("history", APP, "parcel", "r-1", "--json").lines
+    assert "not decided" in run("send", APP, "Deliver", '{"parcel_id":"r-1"}', "--wait", code=1).out
     assert line["control"] == {"verb": "delete-data", "reason": "asked for", "resume_at_ms": 0}
+
+
+def test_what_was_kept_for_a_cancelled_instance_is_not_decided(office: Client) -> None:
+    """
+    As the README says: it is neither in the history nor a dead letter, and who asks again is told that it is over.
+    """
+    office.execute(shop.StampLetter(7))
+    run("pause", APP, "letter", "7")
+    ask = ("send", APP, "letter/Stamp", '{"number":7}', "--id", "kept", "--wait", "--json")
+    assert "parked" == run(*ask, code=1).json["outcome"]["kind"]
+    assert 1 == run("state", APP, "letter", "7", "--json").json["parked"]
+
+    run("cancel", APP, "letter", "7")
+
+    outcome = run(*ask, code=1).json["outcome"]
+    assert ("completed", "cancelled") == (outcome["kind"], outcome["run_state"])
+    assert "kept" not in [line["command_id"] for line in run("history", APP, "letter", "7", "--json").lines]
+    assert {"count": 0} == run("dead", "count", "--json").json
+    seen = run("observations", APP, "letter", "7", "--json").lines
+    assert {"parked", "completed"} == {one["outcome"] for one in seen if one["command_id"] == "kept"}
 
 
 def test_one_that_is_not_there_is_told(office: Client) -> None:
@@ -55,6 +82,24 @@ def test_one_that_is_not_there_is_told(office: Client) -> None:
     It is refused by the worker, as every other move that is not legal.
     """
     assert "there is no parcel/never" in run("pause", APP, "parcel", "never", code=1).out
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "cancel", "delete-data"])
+def test_what_was_not_answered_can_be_asked_again(verb: str, settings: Settings) -> None:
+    """
+    Nobody is there to answer: the id is told, on standard output with --json, and with it the outcome is learned later.
+    """
+    asked = (verb, APP, "parcel", "p-1", "--timeout", "0.2")
+    said = run(*asked, "--json", code=1)
+
+    assert list(said.json) == ["id", "outcome"]
+    assert said.json["outcome"] is None
+    assert f"ask again with id={said.json['id']!r}" in said.sentence
+    assert "ask again with id='mine'" in run(*asked, "--id", "mine", code=1).sentence
+
+    with working(shop.app, settings):
+        told = run(verb, APP, "parcel", "p-1", "--json", "--id", said.json["id"], code=1).json
+    assert (said.json["id"], "there is no parcel/p-1") == (told["id"], told["outcome"]["reason"])
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from holdfast import Client, Settings
 from tests.cli.desk import run, working
-from tests.flow.bells import small_app
+from tests.flow.bells import Bell, small_app
 from tests.support.processes import eventually
 
 APP = "tests.flow.bells:small_app"
@@ -68,10 +69,48 @@ def test_a_schedule_is_told_what_to_do(tower: Client) -> None:
 
 def test_what_makes_no_sense_is_refused(tower: Client) -> None:
     """
-    In a sentence that names the schedule.
+    In a sentence that names the schedule: exit code 1, as where any other command is refused or finds nothing.
     """
-    assert "schedule 'daily': not paused" == run("schedules", "resume", APP, "daily", code=2).sentence
-    assert "schedule 'x': there is no such schedule" == run("schedules", "pause", APP, "x", code=2).sentence
+    assert "schedule 'daily': not paused" == run("schedules", "resume", APP, "daily", code=1).sentence
+    run("schedules", "pause", APP, "daily")
+    assert "schedule 'daily': paused already" == run("schedules", "pause", APP, "daily", code=1).sentence
+    for verb in ("pause", "resume", "trigger", "remove"):
+        assert "schedule 'x': there is no such schedule" == run("schedules", verb, APP, "x", code=1).sentence
+    assert "there is no schedule 'x'" == run("schedules", "show", APP, "x", code=1).sentence
+    span = ("--from", "2026-01-01T03:00Z", "--to", "2026-01-01T04:00Z")
+    sentence = run("schedules", "backfill", APP, "daily", *span, code=1).sentence
+    assert "schedule 'daily': there is no tick in that time" == sentence
+
+
+def test_a_wrong_call_is_told(settings: Settings) -> None:
+    """
+    Exit code 2: it could never be right.
+    """
+    wrong = ("--from", "soon", "--to", "2026-01-01T04:00Z")
+    assert "is no time" in run("schedules", "backfill", APP, "daily", *wrong, code=2).sentence
+    assert "there is no module" in run("schedules", "pause", "nothing:app", "daily", code=2).sentence
+
+
+def test_what_was_removed_has_no_past(settings: Settings) -> None:
+    """
+    Code that still has it brings it back at the next start, with nothing counted.
+    """
+
+    def daily() -> Any:
+        return run("schedules", "show", APP, "daily", "--json").json
+
+    with working(small_app, settings) as client:
+        eventually(lambda: client.schedules.get("daily") is not None)
+        run("schedules", "trigger", APP, "daily")
+        eventually(lambda: 1 == daily()["sent"])
+        run("schedules", "remove", APP, "daily")
+    with working(small_app, settings) as client:
+        eventually(lambda: client.schedules.get("daily") is not None)
+
+        assert (0, []) == (daily()["sent"], daily()["latest"])
+        run("schedules", "trigger", APP, "daily")
+        eventually(lambda: 1 == daily()["sent"])
+        eventually(lambda: 2 == client.state(Bell, "daily"))
 
 
 def test_an_app_without_schedules(settings: Settings) -> None:

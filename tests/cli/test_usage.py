@@ -69,6 +69,16 @@ def test_help_names_every_command() -> None:
         assert re.search(rf"^  {command} ", said, re.MULTILINE)
 
 
+def test_help_tells_the_exit_codes() -> None:
+    """
+    In one place, for all commands.
+    """
+    said = run("--help").out
+
+    for code, meaning in enumerate(("done", "failed: ", "wrong usage: ")):
+        assert f"  {code}  {meaning}" in said
+
+
 @pytest.mark.parametrize(
     "command",
     [

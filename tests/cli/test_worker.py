@@ -53,7 +53,7 @@ def members(settings: Settings) -> list[Member]:
 def test_a_worker_works_and_ends_in_good_order(settings: Settings, client: Client, tmp_path: Path) -> None:
     """
     It says what it serves and on what, decides commands, starts a process again that was killed, and on SIGTERM hands
-    everything over and ends with 0.
+    everything over and ends with 0. No character of an error reaches the terminal as it is.
     """
     with running("worker", APP, "--threads", "1", folder=tmp_path) as worker:
         worker.await_words(" pools of tests.cli.shop:app; commands over Redis Streams")
@@ -61,11 +61,15 @@ def test_a_worker_works_and_ends_in_good_order(settings: Settings, client: Clien
         (killed,) = members(settings)
         os.kill(killed.pid, signal.SIGKILL)
         client.execute(shop.Post("p-1", 6), timeout=30)
+        client.execute(shop.Stumble("p-1"), timeout=30)
+        worker.await_words("became a dead letter")
         (member,) = members(settings)
         worker.signal(signal.SIGTERM)
         said = worker.await_end()
 
     assert "worker ended and is started again" in said
+    assert r"error=RuntimeError: \x1b[31mstumbled" in said
+    assert "\x1b" not in said
     assert "holdfast: stopping: the workers finish what they have begun\n" in said
     assert said.endswith("holdfast: stopped\n")
     assert gone(member.pid)

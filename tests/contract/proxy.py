@@ -5,6 +5,7 @@ A line between a client and a server that can be cut.
 import contextlib
 import socket
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +43,12 @@ class Proxy:
         for line in lines:
             _end(line)
         self._swallowing = False
+
+    def lead_to(self, port: int) -> None:
+        """
+        Lead new connections to another server; those that there are stay where they are.
+        """
+        self._server = (self._server[0], port)
 
     def swallow(self) -> None:
         """
@@ -148,6 +155,43 @@ class Proxy:
                 return False
             self._left = None
             return True
+
+
+class Lines:
+    """
+    Several lines that fail together. They outlive whoever used them.
+    """
+
+    def __init__(self, proxies: Sequence[Proxy]) -> None:
+        self._proxies = proxies
+
+    def cut(self) -> None:
+        """
+        As `Proxy.cut`.
+        """
+        for proxy in self._proxies:
+            proxy.cut()
+
+    def down(self) -> None:
+        """
+        As `Proxy.down`.
+        """
+        for proxy in self._proxies:
+            proxy.down()
+
+    def up(self) -> None:
+        """
+        As `Proxy.up`.
+        """
+        for proxy in self._proxies:
+            proxy.up()
+
+    def close(self) -> None:
+        """
+        End the connections that there are.
+        """
+        self.up()
+        self.cut()
 
 
 def _end(line: socket.socket) -> None:

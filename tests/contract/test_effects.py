@@ -2,8 +2,11 @@
 The outbox as a queue: whoever begins an effect holds it, until it is finished, put off, or its holder is dead.
 """
 
+import pytest
+
 from holdfast.runtime.codec import encode
 from holdfast.runtime.effect_queue import START, Begun, HeldBy, Note, PutOff, Refusal, Ticket, Waiting
+from holdfast.runtime.ports import Committed
 from holdfast.runtime.record import EffectEntry
 from tests import controls
 from tests.contract.threads import begin, together
@@ -369,3 +372,85 @@ def test_keys_do_not_meet(world: World) -> None:
             for waiting, ref in zip(found, entries, strict=True)
         ]
         assert [Begun(1)] * len(entries) == queue.begin(wanted, "a")
+
+
+# -- beginning with the commit that asks
+
+
+def begun_by_a_commit(world: World, owner: str, *begins: bool) -> tuple[tuple[str, ...], list[Ticket]]:
+    """
+    Commit an effect for each flag; return where those are that were begun, and the tickets of all.
+    """
+    effects = [controls.effect(f"c-1:{number}") for number in range(len(begins))]
+    commit = controls.commit(REF, "c-1", effects=effects)
+    commit.begins = begins
+    (made,) = world.journal().commit([commit], owner)
+    assert isinstance(made, Committed)
+    found = world.effects().arrivals({PARTITION: START}, 10, 1)
+    return made.begun, [ticket(one, effect) for one, effect in zip(found, effects, strict=True)]
+
+
+def test_a_commit_begins_effects_of_its_owner(world: World) -> None:
+    """
+    Those that it names, with their first attempt counted; they are in the outbox as all others are.
+    """
+    world.membership().claim(PARTITION, "effect", "a", ["a"])
+    begun, all_three = begun_by_a_commit(world, "a", True, False, True)
+
+    assert (all_three[0].position, all_three[2].position) == begun
+    lines = {line.id: line for line in world.effects().pending(PARTITION, 10)}
+    assert ["a", "", "a"] == [lines[one.id].owner for one in all_three]
+    assert [1, 0, 1] == [lines[one.id].attempts for one in all_three]
+    # Who did not get the commit's answer is not counted twice, and one who has it finishes.
+    assert [Begun(1), Begun(1)] == world.effects().begin(all_three[:2], "a")
+    assert [True] * 3 == world.effects().finish([one._replace(seen=1) for one in all_three], "a")
+
+
+def test_what_a_dead_process_has_committed_and_begun_is_taken_from_it(world: World) -> None:
+    """
+    As whatever else it held.
+    """
+    world.membership().claim(PARTITION, "effect", "a", ["a"])
+    _, held = begun_by_a_commit(world, "a", True)
+    world.membership().yield_(PARTITION, "effect", "a")
+    queue = world.effects()
+
+    assert [HeldBy("a", 1)] == queue.begin(held, "b")
+    assert [Begun(2)] == queue.begin(held, "b", {"a"})
+
+
+@pytest.mark.parametrize("server", ["b", None])
+def test_a_commit_begins_nothing_where_another_serves(world: World, server: str | None) -> None:
+    """
+    Nor where nobody does: the effect waits in the outbox for who comes.
+    """
+    if server is not None:
+        world.membership().claim(PARTITION, "effect", server, [server])
+    begun, held = begun_by_a_commit(world, "a", True)
+
+    assert () == begun
+    assert [Begun(1)] == world.effects().begin(held, server or "c")
+
+
+def test_what_nobody_knows_of_is_let_go_in_the_partition_of_another(world: World) -> None:
+    """
+    What is named stays held, and so does what others hold; the attempts of the rest are not counted. While the
+    partition is ours, nothing is let go: it is found in the outbox.
+    """
+    world.membership().claim(PARTITION, "effect", "a", ["a"])
+    _, (known, unknown, again, untouched) = begun_by_a_commit(world, "a", True, True, True, False)
+    queue = world.effects()
+    queue.begin([again._replace(seen=1)], "a")
+
+    assert not queue.let_go(PARTITION, "a", [known])
+    assert ["a", "a", "a", ""] == [line.owner for line in queue.pending(PARTITION, 10)]
+
+    world.membership().yield_(PARTITION, "effect", "a")
+    world.membership().claim(PARTITION, "effect", "b", ["b"])
+    queue.begin([untouched], "b")
+    assert queue.let_go(PARTITION, "a", [known])
+
+    assert [HeldBy("a", 1), Begun(1), Begun(2), Begun(1)] == queue.begin(
+        [known, unknown, again, untouched], "b"
+    )
+    assert [True] == queue.finish([known._replace(seen=1)], "a")

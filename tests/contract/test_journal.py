@@ -4,6 +4,7 @@ The journal: who may write, and what becomes of those who may not.
 
 import pytest
 
+from holdfast.brokers import redis_journal
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.ports import NO_LEASE, Committed, Conflict, Fenced, Held, Journal, Opened
 from tests import controls
@@ -325,6 +326,21 @@ def test_tokens_only_grow(world: World) -> None:
             journal.release([(REF, view.token)], owner)
 
     assert sorted(set(tokens)) == tokens
+
+
+def test_a_long_log_is_read_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    However many pages and round trips a log takes: every entry is there, once and in order, also the last few.
+    """
+    monkeypatch.setattr(redis_journal, "ENTRIES_PER_CALL", 10)
+    monkeypatch.setattr(redis_journal, "PAGES_PER_TRIP", 3)
+    ids = [f"c-{seq}" for seq in range(1, 98)]
+    journal = world.journal()
+    write(journal, REF, *ids)
+
+    (found,) = journal.read([REF])
+
+    assert list(enumerate(ids, 1)) == [(seq, controls.command_id(data)) for seq, data in found.tail]
 
 
 # -- views that no longer hold

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
@@ -19,7 +18,7 @@ from tests import controls
 from tests.contract.threads import begin, together
 from tests.contract.worlds import RedisWorld, log_of, opened, write
 from tests.support.processes import eventually
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, redis_client
 
 REF = controls.ref()
 
@@ -443,9 +442,9 @@ def test_a_commit_is_one_step(redis_world: RedisWorld) -> None:
 
     writing = begin(work)
     looks = set()
-    with redis.Redis.from_url(redis_world.url) as client:
+    with redis_client(redis_world.url) as client:
         while not writing.done():
-            pipe = client.pipeline(transaction=True)
+            pipe: Any = client.pipeline(transaction=True)
             pipe.hget(keys.actor(REF), "seq")
             pipe.xlen(keys.log(REF))
             pipe.xlen(keys.feed(partition))

@@ -2,6 +2,8 @@
 What the journal keeps beside the log: commands of paused instances, reasons, and the tombstones of deleted data.
 """
 
+from typing import Any
+
 import pytest
 
 from holdfast.runtime.instance import RunState
@@ -172,3 +174,24 @@ def test_deleted_data_is_gone_and_its_number_is_not(world: World) -> None:
     )
     write(journal, found, "c-4")
     assert [3, 4] == [seq for seq, _ in log_of(journal, REF)]
+
+
+def test_so_many_are_kept_and_no_more(world: World) -> None:
+    """
+    Those that find no room are named; everything else of the commit is written. What is kept already needs no room, and
+    what is let go makes some.
+    """
+    journal = world.journal()
+    view = paused(journal)
+
+    def keep(*ids: str, **more: Any) -> tuple[int | None, tuple[str, ...]]:
+        result = journal.commit([controls.commit(view, parks=parks(*ids), parks_max=3, **more)], "a")[0]
+        assert isinstance(result, Committed)
+        return result.parked, result.crowded_out
+
+    assert (2, ()) == keep("a", "b")
+    assert (3, ("d", "e")) == keep("c", "d", "e")
+    assert (3, ("d",)) == keep("b", "d")
+    assert (3, ("e",)) == keep("d", "e", unparks=["a"])
+    assert ["b", "c", "d"] == kept(journal)
+    assert (3, ()) == keep("d")

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase
 
 from holdfast.brokers.memory import MemoryServer
 from holdfast.brokers.memory_feed import MemoryCheckpoints
 from holdfast.brokers.redis_read_model import RedisCheckpoints, RedisStore
 from holdfast.brokers.sql_read_model import SqlStore
 from holdfast.runtime.config import Settings
-from holdfast.runtime.errors import SetupError, Unavailable, WorkflowError
+from holdfast.runtime.errors import Unavailable, WorkflowError
 from holdfast.runtime.feed import ReadModel, Stale
 from holdfast.runtime.keys import Ref
 from tests import controls
 from tests.support.processes import eventually
-from tests.support.servers import PostgresServer, RedisServer
+from tests.support.servers import PostgresServer, RedisServer, redis_client
 
 metadata = sa.MetaData()
 words = sa.Table(
@@ -101,7 +101,7 @@ def redis_shelf(settings: Settings) -> Shelf:
         model = RedisStore().open(settings, "books")
         generation = model.live()
         model.close()
-        with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
+        with redis_client(settings.redis_url, decode_responses=True) as client:
             found: Any = client.smembers(f"{{{settings.namespace}.model-books}}:{generation}:data:words")
             return sorted(found)
 
@@ -349,12 +349,82 @@ def test_a_full_redis_is_waited_for(redis_server: RedisServer) -> None:
 
 def test_tables_that_cannot_have_generations_are_refused() -> None:
     """
-    At once, with the reason; so is a database that is not supported.
+    At once, with the reason; those that were added later when the store is opened.
     """
     linked = sa.MetaData()
     sa.Table("a", linked, sa.Column("id", sa.Integer, primary_key=True))
     sa.Table("b", linked, sa.Column("a", sa.ForeignKey("a.id"), primary_key=True))
     with pytest.raises(WorkflowError, match="table 'b' has a foreign key"):
         SqlStore("sqlite://", linked)
-    with pytest.raises(SetupError, match="SQLite or PostgreSQL, not in 'mysql'"):
-        SqlStore("mysql://localhost/x", metadata).open(controls.settings(), "books")
+    later = sa.MetaData()
+    store = SqlStore("sqlite://", later)
+    for table in linked.tables.values():
+        table.to_metadata(later)
+    with pytest.raises(WorkflowError, match="table 'b' has a foreign key"):
+        store.open(controls.settings(), "books")
+
+
+class Base(DeclarativeBase):
+    """
+    Tables as SQLAlchemy's ORM declares them.
+    """
+
+
+@pytest.mark.parametrize(
+    ("url", "tables", "words"),
+    [
+        ("sqlite://", None, "SqlStore(url, metadata): the tables are None; give a sqlalchemy.MetaData"),
+        ("sqlite://", sa.MetaData, "the tables are the class MetaData; give a sqlalchemy.MetaData"),
+        ("sqlite://", Base, "the tables are the class Base; give its .metadata"),
+        ("sqlite://", [words], "; give a sqlalchemy.MetaData"),
+        (
+            None,
+            metadata,
+            "SqlStore: 'None' is no URL of a database; write sqlite:///read.db or postgresql+psycopg://",
+        ),
+        (5, metadata, "SqlStore: '5' is no URL of a database"),
+        ("", metadata, "SqlStore: '' is no URL of a database"),
+        ("read.db", metadata, "SqlStore: 'read.db' is no URL of a database"),
+        (
+            "postgresql://me:s3cret@host:port/x",
+            metadata,
+            "'postgresql://me:***@host:port/x' is no URL of a database",
+        ),
+        ("postgresql+nonsense://host/x", metadata, "'postgresql+nonsense://host/x' is no URL of a database"),
+        ("mysql://localhost/x", metadata, "it keeps read models in SQLite or PostgreSQL, not in 'mysql'"),
+        ("nonsense://localhost/x", metadata, "in SQLite or PostgreSQL, not in 'nonsense'"),
+        (
+            "postgresql+asyncpg://host/x",
+            metadata,
+            "names an asynchronous driver, but it works on a thread; write ",
+        ),
+    ],
+)
+def test_what_is_no_database_is_refused(url: Any, tables: Any, words: str) -> None:
+    """
+    When the store is declared, without a driver, and without a password in the message.
+    """
+    with pytest.raises(WorkflowError) as caught:
+        SqlStore(url, tables)
+
+    assert words in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"pool_sise": 3}, {"connect_args": 5}])
+def test_options_that_sqlalchemy_does_not_take_are_named(options: dict[str, Any]) -> None:
+    """
+    When the store is opened: only who opens it needs the driver.
+    """
+    store = SqlStore("sqlite://", metadata, **options)
+    with pytest.raises(WorkflowError, match=r"has options that sqlalchemy\.create_engine does not take"):
+        store.open(controls.settings(), "books")
+
+
+@pytest.mark.parametrize("url", [5, None, "localhost", "http://localhost", "redis://", "memory://"])
+def test_what_is_no_redis_is_refused(url: Any) -> None:
+    """
+    When the store is declared.
+    """
+    with pytest.raises(WorkflowError, match="redis://localhost:6379/0"):
+        RedisStore(url)

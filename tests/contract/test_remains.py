@@ -5,6 +5,7 @@ What instances that are over have left elsewhere: theirs goes, and nothing of an
 import pytest
 
 from holdfast.runtime.instance import RunState
+from holdfast.runtime.observation import Observation
 from tests import controls
 from tests.contract.worlds import World
 
@@ -35,6 +36,15 @@ def leave_something(world: World, run_state: RunState) -> None:
     world.dead_letters().add(
         [controls.dead_letter(f"{REF.partition}.{ref.key}", key=ref.key) for ref in (REF, OTHER)]
     )
+    came = Observation("c-1", "PlaceOrder", b"x", controls.NOW_MS, "accepted")
+    world.observations().observe([(ref, came) for ref in (REF, OTHER)])
+
+
+def seen(world: World) -> list[int]:
+    """
+    How much is kept of what came to each of the two.
+    """
+    return [len(world.observations().observations(ref, 10)) for ref in (REF, OTHER)]
 
 
 def left(world: World) -> tuple[list[str], list[str], list[str]]:
@@ -62,15 +72,18 @@ def test_a_cancelled_instance_has_nothing_to_wait_for(world: World) -> None:
     assert [OTHER.key] * 3 == effects
     assert [f"{OTHER.scope}/a", f"{OTHER.scope}:c-1:t0"] == timers
     assert {REF.key, OTHER.key} == set(dead)
+    assert [1, 1] == seen(world)
 
 
 def test_deleted_data_is_deleted_there_too(world: World) -> None:
     """
-    Dead letters hold a command's bytes: they go as well.
+    Dead letters and observations hold a command's bytes: they go as well.
     """
     leave_something(world, RunState.DATA_DELETED)
 
-    assert 6 == world.remains().scrub(REF)
+    assert 7 == world.remains().scrub(REF)
+    assert 0 == world.remains().scrub(REF)
+    assert [0, 1] == seen(world)
 
     effects, timers, dead = left(world)
     assert ([OTHER.key] * 3, 2, [OTHER.key]) == (effects, len(timers), dead)
@@ -86,6 +99,7 @@ def test_an_instance_that_is_not_over_keeps_everything(world: World, run_state: 
 
     assert 0 == world.remains().scrub(REF)
     assert before == left(world)
+    assert [1, 1] == seen(world)
 
 
 def test_a_long_outbox_is_looked_through(world: World) -> None:

@@ -4,6 +4,7 @@ Commands over Redis Streams when Redis is away, full, or comes back without its 
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from holdfast.brokers import redis_transport
 from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.brokers.redis_membership import RedisMembership
+from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.runtime.errors import DurabilityUnavailable, PublishFailed, Unavailable
 from holdfast.runtime.ports import Consumer, Delivery, Publisher
 from tests import controls
+from tests.contract.proxy import Proxy
 from tests.contract.threads import begin
 from tests.contract.transports import (
     QUIET_S,
@@ -112,10 +115,11 @@ def test_without_the_server_a_publish_fails(own: Carrier, redis_server: RedisSer
     assert [b"kept"] == bodies(collect(own.consumer(0), 1))
 
 
-def test_a_full_server_refuses(own: Carrier, redis_server: RedisServer) -> None:
+def test_a_full_server_refuses(redis_server: RedisServer) -> None:
     """
-    A server without memory takes no command, and says so; with memory again it does.
+    A server without memory takes no command, and who has waited for long enough is told so; with memory again it does.
     """
+    own = redis_carrier(redis_server.url, send_wait_s=0.5)
     publisher = own.publisher()
     with redis_server.client() as client:
         client.config_set("maxmemory", 1)
@@ -127,6 +131,7 @@ def test_a_full_server_refuses(own: Carrier, redis_server: RedisServer) -> None:
     confirmed([publisher.publish(0, b"kept")])
 
     assert [b"kept"] == bodies(collect(own.consumer(0), 1))
+    own.close()
 
 
 def test_an_acknowledgement_is_not_lost_with_the_server(own: Carrier, redis_server: RedisServer) -> None:
@@ -160,7 +165,7 @@ def test_an_answer_that_was_lost_is_asked_for_again(own: Carrier, redis_server: 
     consumer, publisher = own.consumer(0), own.publisher()
     own.send(0, numbers(3))
     taken = collect(consumer, 3, ack=False, limit=3)
-    assert own.proxy is not None
+    assert isinstance(own.proxy, Proxy)
     with redis_server.client() as client:
         for body in numbers(3, 10):
             client.xadd(_stream(own), {"m": body})
@@ -196,6 +201,26 @@ def test_a_server_that_lost_its_data_is_used_again(own: Carrier, redis_server: R
     _publish_through(publisher, b"two")
 
     assert [b"two"] == bodies(_take_through(consumer, 1))
+
+
+def test_an_idle_publisher_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """
+    A server that was started again may lack what it was told before; what is sent to it now is there, and confirmed.
+    """
+    with RedisServer(tmp_path, appendfsync="always") as server:
+        settings = controls.settings(redis_url=server.url, durability="fsync")
+        publisher = RedisTransport(settings).publisher()
+        confirmed([publisher.publish(0, b"before")])
+        server.kill()
+        server.restart()
+
+        confirmed([publisher.publish(0, b"after")])
+        publisher.close()
+
+        with server.client() as client:
+            found = [fields["m"] for _, fields in client.xrange(Keys(settings.namespace).commands(0))]
+        # Twice where the connection was made by the very call: ids tell copies.
+        assert ["before", "after"] == list(dict.fromkeys(found))
 
 
 def test_what_was_deleted_is_skipped(own: Carrier, redis_server: RedisServer) -> None:

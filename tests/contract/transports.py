@@ -16,7 +16,7 @@ from holdfast.brokers.redis_transport import RedisTransport
 from holdfast.runtime.config import Settings
 from holdfast.runtime.ports import Consumer, Delivery, Publisher, Transport
 from tests import controls
-from tests.contract.proxy import Proxy
+from tests.contract.proxy import Lines, Proxy
 from tests.support.processes import eventually
 
 #: Long enough for whatever a test waits for; a test that gets what it wants never waits so long.
@@ -45,7 +45,11 @@ class Carrier:
     """One namespace on one technology; every publisher and consumer that it gave is closed with it."""
 
     def __init__(
-        self, transport: Transport, features: Features, settings: Settings, proxy: Proxy | None = None
+        self,
+        transport: Transport,
+        features: Features,
+        settings: Settings,
+        proxy: Proxy | Lines | None = None,
     ) -> None:
         self.transport = transport
         self.features = features
@@ -105,6 +109,14 @@ def redis_carrier(url: str, namespace: str | None = None, **changes: Any) -> Car
     proxy = line_to(url)
     settings = controls.settings(redis_url=through(proxy, url), namespace=namespace or _name(), **changes)
     return Carrier(RedisTransport(settings), Features(exclusive=False), settings, proxy)
+
+
+def cluster_carrier(url: str, lines: Lines) -> Carrier:
+    """
+    Commands over the streams of a cluster, through lines that can be cut.
+    """
+    settings = controls.settings(redis_url=url, namespace=_name())
+    return Carrier(RedisTransport(settings), Features(exclusive=False), settings, lines)
 
 
 def rabbit_carrier(url: str, namespace: str | None = None, **changes: Any) -> Carrier:

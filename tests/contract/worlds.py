@@ -77,6 +77,7 @@ from holdfast.runtime.record import EffectEntry
 from holdfast.runtime.uniques import CLAIM_MS, Uniques
 from tests import controls
 from tests.conftest import remove_keys
+from tests.support.servers import redis_client
 
 #: Long enough that no lease expires by accident, whatever the machine does meanwhile.
 LEASE_MS = 60_000
@@ -353,7 +354,7 @@ class RedisWorld(World):
         self.keys = Keys(self.settings.namespace)
         self._closers: list[Callable[[], None]] = []
         #: What looks at the server itself.
-        self.client: redis.Redis = redis.Redis.from_url(url)
+        self.client: redis.Redis = redis_client(url)
         self._closers.append(self.client.close)
 
     def link(self, **changes: Any) -> RedisLink:
@@ -434,6 +435,18 @@ class RedisWorld(World):
         world = RedisWorld(self.url, namespace)
         self._closers += [lambda: remove_keys(self.url, namespace), world.close]
         return world
+
+    def servers(self) -> list[redis.Redis]:
+        """
+        Return a client of each server that takes writes.
+        """
+        with self.link() as link:
+            found = []
+            for spot in link.spots():
+                kwargs = spot.client.connection_pool.connection_kwargs
+                found.append(redis.Redis(host=kwargs["host"], port=kwargs["port"]))
+        self._closers += [client.close for client in found]
+        return found
 
     def forget_scripts(self) -> None:
         """

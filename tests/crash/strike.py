@@ -2,10 +2,10 @@
 Strike: what workers import before their app, so that a test can strike one of them at a named point.
 
 The test puts an order into a folder: a file called `<point>.<signal>`. The first worker that comes to the point takes
-the order away, by renaming it to `<point>.<signal>.<its process id>`, and sends itself the signal. A rename has one
-winner, so each order strikes once, however many workers there are and however often they are started again.
+the order away, by renaming it to `<point>.<signal>.<moment>.<its process id>`, and sends itself the signal. A rename
+has one winner, so each order strikes once, however many workers there are and however often they are started again.
 
-Workers also note in `refused.<process id>` when the journal refuses a commit of theirs.
+Workers also note in `refused.<process id>` when the journal refuses a commit of theirs, and do often what they do seldom.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from holdfast.actors import caretaker, projections
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.runtime import faults
 from holdfast.runtime.ports import Commit, CommitResult, Committed
@@ -42,7 +43,8 @@ def striker(folder: Path, point: faults.Point) -> Callable[[], None]:
     def strike() -> None:
         for path, number in orders:
             with contextlib.suppress(FileNotFoundError):
-                path.rename(f"{path}{mine}")
+                # Named after the moment too: one worker may be struck twice.
+                path.rename(f"{path}.{time.monotonic_ns()}{mine}")
                 os.kill(os.getpid(), number)
                 # Another thread may be the one that is told first: this one would go on for as long as that takes.
                 time.sleep(STOPPING_S)
@@ -68,7 +70,16 @@ def watch_commits(folder: Path) -> None:
     RedisJournal.commit = watched  # type: ignore[method-assign]  # in this worker only
 
 
+def hurry() -> None:
+    """
+    Do at once what a worker otherwise does after a minute, or after a thousand records.
+    """
+    caretaker.PAUSE_S = caretaker.PAUSE_BUSY_S = 0.2
+    projections.TRIM_EVERY = 20
+
+
 if ENV_FOLDER in os.environ:
+    hurry()
     the_folder = Path(os.environ[ENV_FOLDER])
     for each in set(faults.Point) - {faults.Point.DECIDED}:
         faults.arm(each, striker(the_folder, each))

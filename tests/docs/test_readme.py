@@ -52,9 +52,24 @@ def test_the_workflow_is_tested_as_shown(tmp_path: Path) -> None:
     assert "AssertionError" in done.stderr
 
 
+def test_the_workflow_is_simulated_as_shown(tmp_path: Path) -> None:
+    """The README's simulation runs, and finds that nothing is wrong on its bad days."""
+    (tmp_path / "shop.py").write_text(BLOCKS[0], encoding="utf-8")
+
+    report = run(tmp_path, "-c", "from shop import *\n" + BLOCKS[2])
+
+    assert report.startswith("200 seeds in ")
+    assert " crashes\n" in report
+
+
 def test_links_lead_somewhere() -> None:
     """Every file that a page links to is there."""
-    pages = [*ROOT.glob("*.md"), *(ROOT / "deploy").glob("*.md"), *(ROOT / "brokers").glob("*.md")]
+    pages = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "deploy").glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "brokers").glob("*.md"),
+    ]
     missing = [
         f"{page.name}: {target}"
         for page in pages

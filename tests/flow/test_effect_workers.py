@@ -47,7 +47,7 @@ def field(
 
 
 @pytest.mark.parametrize(
-    "point", [Point.EFFECT_READ, Point.EFFECT_RUN, Point.EFFECT_PUBLISHED, Point.EFFECT_FINISHED]
+    "point", [Point.EFFECTS_STARTED, Point.EFFECT_RUN, Point.EFFECT_PUBLISHED, Point.EFFECT_FINISHED]
 )
 def test_a_worker_dies_between_two_steps(field: Office, point: Point) -> None:
     """

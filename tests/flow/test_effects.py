@@ -54,6 +54,7 @@ def test_results_come_back(either: Office, kind: str) -> None:
     assert ["ok 1"] == either.notes(f"{kind}-ok", 1)
     assert ["one 1", "two 1"] == either.notes(f"{kind}-several", 2)
     assert ["three 1"] == either.notes(f"{kind}-several-other", 1)
+    eventually(lambda: either.calls(f"{kind}-nothing") != [], PATIENCE_S)
     either.await_idle()
     assert [] == either.notes(f"{kind}-nothing", 0)
     assert [1] == [call.attempt for call in either.calls(f"{kind}-nothing")]

@@ -2,13 +2,13 @@
 Projections on real servers: whatever dies, each event is in the read model exactly once and in order.
 """
 
+import contextlib
 import signal
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import redis
 
 from holdfast import Accepted, Client, ReplyTimeout, UsageError, connect
 from holdfast.actors import wiring
@@ -21,7 +21,7 @@ from tests.flow import books
 from tests.flow.house import PATIENCE_S, House, house, quick, shared_house
 from tests.flow.shop import Close, Ledger, Post
 from tests.support.processes import eventually
-from tests.support.servers import PostgresServer, RedisServer
+from tests.support.servers import PostgresServer, RedisServer, redis_client
 
 APP = "tests.flow.books:app"
 #: What position-less outcomes wait for: all that is in the feeds now.
@@ -37,7 +37,7 @@ class Library:
         self.home = home
         self.client = client
         self.folder = folder
-        self.reading = books.Reading(client, redis.Redis.from_url(home.settings.redis_url))
+        self.reading = books.Reading(client, redis_client(home.settings.redis_url))
 
     def post(self, keys: Sequence[str], count: int, sender: str = "me") -> None:
         """
@@ -65,12 +65,14 @@ class Library:
         sums = self.reading.totals()
         assert dict.fromkeys(keys, count) == {key: sums.get(key) for key in keys}
 
-    def strike(self, point: Point) -> None:
+    @contextlib.contextmanager
+    def strike(self, point: Point) -> Iterator[None]:
         """
         Kill the next worker that comes to a point, and wait until one has.
         """
         before = len(list(self.folder.glob(f"{point}.SIGKILL.*")))
         order(self.folder, point, signal.SIGKILL).touch()
+        yield
         eventually(lambda: len(list(self.folder.glob(f"{point}.SIGKILL.*"))) > before, PATIENCE_S)
 
     def close(self) -> None:
@@ -139,8 +141,8 @@ def test_a_worker_dies_between_write_and_position(library: Library, point: Point
     """
     keys = keys_of(point)
     for round_ in range(2):
-        library.post(keys, 10, f"round-{round_}")
-        library.strike(point)
+        with library.strike(point):
+            library.post(keys, 10, f"round-{round_}")
     library.check(keys, 20)
 
 
@@ -375,8 +377,8 @@ def test_checkpoints_alone_are_at_least_once(stage: Library) -> None:
     """
     keys = keys_of("again", 3)
     with stage.home.crew(2, APP, preload="tests.crash.strike"):
-        stage.post(keys, 10)
-        stage.strike(Point.PROJECTION_WRITTEN)
+        with stage.strike(Point.PROJECTION_WRITTEN):
+            stage.post(keys, 10)
         stage.await_decided(keys, 10)
         stage.client.wait_for("books", EVERYTHING, timeout=PATIENCE_S)
     found = stage.reading.books()

@@ -2,6 +2,7 @@
 Projections without any server: an app of one process has its read models as well.
 """
 
+import threading
 import uuid
 
 from holdfast import App, Projection, ProjectionContext, Retry, Settings, connect, on
@@ -56,3 +57,53 @@ def test_read_models_of_one_process() -> None:
         assert {"k-0": 40, "k-1": 24, "k-2": 30, "bad": 28} == sums.sums
         (status,) = desk.list()
         assert (0, 100.0, 0, True) == (status.records, status.percent, status.parked, status.known)
+
+
+class Slow(Sums):
+    """
+    Whoever builds it anew is held up at each event until the test lets that go on.
+    """
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.goes_on = threading.Semaphore(0)
+
+    @on(Added)
+    def added(self, event: Added, ctx: ProjectionContext) -> None:
+        if ctx.rebuilding:
+            self.begun.set()
+            assert self.goes_on.acquire(timeout=20)
+        else:
+            super().added(event, ctx)
+
+
+def test_the_live_one_goes_on_while_another_is_built() -> None:
+    """
+    A rebuild walks through all logs, batch after batch: in between the live generation gets its events, so that
+    reading what one has written does not wait for the end of the walk.
+    """
+    slow = Slow()
+    partitions, keys = 8, 64
+    settings = Settings.of(redis_url="memory://", namespace=f"t{uuid.uuid4().hex[:8]}", partitions=partitions)
+    with connect(App(workflows=[Counter], projections=[slow]), settings) as client:
+        for number in range(keys):
+            outcome = client.execute(Add(f"k-{number}", 1))
+        client.wait_for(slow, outcome)
+
+        assert 2 == client.projections.rebuild(Slow)
+        assert slow.begun.wait(10)
+        outcome = client.execute(Add("new", 1))
+        # About as much as three of the eight batches that the walk has.
+        slow.goes_on.release(3 * keys // partitions)
+        try:
+            client.wait_for(slow, outcome, timeout=10)
+            assert 1 == slow.sums["new"]
+            assert "building" in [one.state for one in client.projections.lag("slow")]
+        finally:
+            slow.goes_on.release(10 * keys)
+        eventually(
+            lambda: [(one.generation, one.state) for one in client.projections.lag("slow")] == [(2, "live")]
+        )

@@ -94,7 +94,7 @@ def test_a_paused_instance_tells_its_callers(busy: House) -> None:
     assert Parked("lunch") == client.execute(Post("told", "s", 2), id="two", timeout=20)
     again = client.pause(NextLedger, "told", timeout=20)
     assert isinstance(again, Rejected)
-    assert "an instance that is paused cannot become paused" in again.reason
+    assert "the instance is paused already" == again.reason
     assert isinstance(client.resume(NextLedger, "told", timeout=20), Accepted)
 
     outcome = client.execute(Post("told", "s", 2), id="two", timeout=20)
@@ -119,6 +119,7 @@ def test_a_cancelled_instance_can_be_emptied(busy: House) -> None:
 
     assert isinstance(client.delete_data(NextLedger, "over", reason="asked for", timeout=20), Accepted)
     assert AlreadyCompleted("data-deleted") == client.execute(Post("over", "s", 3), timeout=20)
+    assert AlreadyCompleted("data-deleted") == client.delete_data(NextLedger, "over", timeout=20)
     with pytest.raises(DataDeleted, match="the data of ledger/over was deleted with record 3"):
         client.state(NextLedger, "over")
     with pytest.raises(DataDeleted):
@@ -241,6 +242,8 @@ def test_runs_are_moved_without_threads_waiting(busy: House) -> None:
                 await client.cancel(NextLedger, "async", timeout=20),
                 await client.delete_data(NextLedger, "async", timeout=20),
             ]
+            with pytest.raises(DataDeleted):
+                await client.wait(NextLedger, "async", until=lambda state: False, timeout=20)
             return [type(one) for one in outcomes]
 
     assert [Accepted, Parked, Accepted, Accepted, Accepted] == asyncio.run(play())

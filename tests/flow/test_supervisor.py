@@ -3,16 +3,21 @@ Whoever looks after the workers: a reload leaves no gap, and nobody works on whe
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from holdfast import Supervisor
 from holdfast.runtime.ports import Member
-from tests.flow.house import ROOT, House, accounts
+from tests.flow.house import PATIENCE_S, ROOT, House, accounts
 from tests.flow.senders import Senders
+from tests.flow.slow_boot import ENV_BOOTING
 from tests.support.processes import eventually, gone
 
 #: A supervisor in a process of its own, so that it can be killed. Its settings are in its environment.
@@ -87,6 +92,26 @@ def test_nobody_works_on_unattended(home: House) -> None:
         home.check(senders, at_least=200)
     home.check_empty()
     assert "looks after this one is gone" in home.said()
+
+
+def test_nobody_works_on_whose_master_died_as_he_booted(
+    home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    dramatiq has a worker tell its master that it has booted, and wait until he has heard it: that worker ends all the same.
+    """
+    booting = tmp_path / "booting"
+    monkeypatch.setenv(ENV_BOOTING, str(booting))
+    settings = msgspec.structs.replace(home.settings, drain_s=0.5)
+    given = {"folder": ROOT, "log_file": home.log, "preload": "tests.flow.slow_boot"}
+    with Supervisor("tests.flow.shop:app", settings, **given) as supervisor:  # type: ignore[arg-type]  # by name
+        eventually(booting.exists, PATIENCE_S)
+        worker, master = map(int, booting.read_text().split())
+        os.kill(master, signal.SIGKILL)
+        eventually(lambda: gone(worker), PATIENCE_S)
+        home.await_shared(1)
+        assert supervisor.restarts == 1
+    home.check_empty()
 
 
 def test_the_living_carry_on_for_the_dead(home: House) -> None:

@@ -54,7 +54,7 @@ def test_redis_settings_can_be_overridden(tmp_path: Path) -> None:
     with RedisServer(tmp_path, maxmemory_policy="allkeys-lru") as server, server.client() as client:
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "allkeys-lru"}
         assert client.config_get("appendonly") == {"appendonly": "yes"}
-        assert client.config_get("stream-node-max-bytes") == {"stream-node-max-bytes": "512"}
+        assert client.config_get("stream-node-max-bytes") == {"stream-node-max-bytes": "256"}
 
 
 def test_a_paused_redis_answers_later(redis_server: RedisServer) -> None:

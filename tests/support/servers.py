@@ -5,9 +5,11 @@ Each listens on free loopback ports, keeps its data in a folder of its own, runs
 the test process is, even if that is killed. A server on a default port is never touched.
 """
 
+import contextlib
 import os
 import pwd
 import random
+import shlex
 import shutil
 import signal
 import socket
@@ -15,10 +17,10 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self, cast
 
 import pika
 import pika.exceptions
@@ -26,6 +28,7 @@ import psycopg
 import psycopg.sql
 import redis
 from redis.backoff import NoBackoff
+from redis.crc import key_slot
 from redis.retry import Retry
 
 from holdfast.brokers import keeper
@@ -200,6 +203,41 @@ class Server(ABC):
             time.sleep(LOOK_SECONDS)
 
 
+class Tls(NamedTuple):
+    """
+    What a server shows on its TLS port, beside its plain one; whom it trusts must sign a client's certificate.
+    """
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def for_redis(self, port: int) -> dict[str, str | int]:
+        """
+        Return the settings of Redis.
+        """
+        return {
+            "tls-port": port,
+            "tls-cert-file": str(self.certificate),
+            "tls-key-file": str(self.key),
+            "tls-ca-cert-file": str(self.authority),
+            "tls-auth-clients": "yes",
+        }
+
+    def for_rabbit(self, port: int) -> str:
+        """
+        Return the settings of RabbitMQ.
+        """
+        return (
+            f"listeners.ssl.1 = 127.0.0.1:{port}\n"
+            f"ssl_options.cacertfile = {self.authority}\n"
+            f"ssl_options.certfile = {self.certificate}\n"
+            f"ssl_options.keyfile = {self.key}\n"
+            "ssl_options.verify = verify_peer\n"
+            "ssl_options.fail_if_no_peer_cert = true\n"
+        )
+
+
 class RedisServer(Server):
     """
     A redis-server with the settings that Holdfast wants; keyword arguments override (`_` for `-`).
@@ -209,16 +247,23 @@ class RedisServer(Server):
 
     def __init__(self, folder: Path, **config: str | int) -> None:
         super().__init__(folder)
-        (self.port,) = free_ports(1)
+        self.port, self.tls_port = free_ports(2)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.config: dict[str, str | int] = {
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
-            "stream-node-max-bytes": 512,
+            "stream-node-max-bytes": 256,
             **{name.replace("_", "-"): value for name, value in config.items()},
         }
+
+    def secure(self, tls: Tls) -> Self:
+        """
+        Have it speak TLS as well, from its next start on.
+        """
+        self.config |= tls.for_redis(self.tls_port)
+        return self
 
     @property
     def log(self) -> Path:
@@ -328,10 +373,11 @@ class RabbitServer(Server):
     A RabbitMQ node of its own: with its own epmd, cookie, data, log and configuration, and no plugins.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tls: Tls | None = None) -> None:
         super().__init__(folder)
-        self.port, self._dist_port, self._epmd_port = free_ports(3)
+        self.port, self.tls_port, self._dist_port, self._epmd_port = free_ports(4)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
+        self._tls = tls
         self._epmd: keeper.Kept | None = None
 
     @property
@@ -410,7 +456,38 @@ class RabbitServer(Server):
             "log.file = false\n"
             "log.console = true\n"
             "log.console.level = warning\n"
+            + (self._tls.for_rabbit(self.tls_port) if self._tls is not None else "")
         )
+
+    def ctl_script(self, folder: Path) -> str:
+        """
+        Return a script that is to the node what rabbitmqctl is to the system's.
+        """
+        script = folder / "rabbitmqctl"
+        given = " ".join(f"{name}={shlex.quote(value)}" for name, value in self._environ().items())
+        real = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
+        ctl = str(real) if real.exists() else str(shutil.which("rabbitmqctl", path=SYSTEM_PATH))
+        script.write_text(f'#!/bin/sh\nexec env -i {given} {ctl} -n holdfast@localhost "$@"\n')
+        script.chmod(0o755)
+        return str(script)
+
+    def ctl(self, *args: str) -> str:
+        """
+        Run rabbitmqctl against the node, and return what it said.
+        """
+        script = Path("/usr/lib/rabbitmq/bin/rabbitmqctl")
+        ctl = str(script) if script.exists() else str(shutil.which("rabbitmqctl", path=SYSTEM_PATH))
+        done = subprocess.run(
+            [ctl, "-q", "-n", "holdfast@localhost", *args],
+            env=self._environ(),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def _environ(self) -> dict[str, str]:
         ours = {key: value for key, value in os.environ.items() if not key.startswith(("RABBITMQ_", "ERL_"))}
@@ -461,3 +538,172 @@ class RabbitServer(Server):
         if self._epmd is not None:
             self._epmd.stop()
             self._epmd = None
+
+
+def redis_client(url: str, **options: Any) -> redis.Redis:
+    """
+    Return redis-py's own client of a server, or of a cluster: what looks at it beside Holdfast.
+    """
+    if not url.startswith("redis+cluster://"):
+        return redis.Redis.from_url(url, **options)
+    first = url.replace("+cluster", "", 1).split(",")[0]
+    return cast("redis.Redis", redis.RedisCluster.from_url(first, **options))
+
+
+class ClusterNode(RedisServer):
+    """
+    One server of a cluster. Redis wants a second port of it, which the tests choose too.
+    """
+
+    def __init__(self, folder: Path, **config: str | int) -> None:
+        super().__init__(folder, **config)
+        (bus,) = free_ports(1)
+        self.config |= {
+            "cluster-enabled": "yes",
+            "cluster-port": bus,
+            "cluster-config-file": "nodes.conf",
+            "repl-diskless-sync-delay": 0,
+        }
+
+    @property
+    def announced(self) -> int:
+        """
+        The port at which clients are told to find it.
+        """
+        return int(self.config.get("cluster-announce-port", self.port))
+
+    @property
+    def bus(self) -> int:
+        """
+        The port on which the servers of the cluster talk to each other.
+        """
+        return int(self.config["cluster-port"])
+
+
+class RedisCluster:
+    """
+    A Redis Cluster: three primaries, each with as many replicas as wanted, all slots covered.
+    """
+
+    def __init__(
+        self, folder: Path, *, replicas: int = 1, node_timeout_ms: int = 5_000, **config: str | int
+    ) -> None:
+        self.folder = folder
+        self.nodes = [
+            ClusterNode(folder / f"node-{number}", **{"cluster_node_timeout": node_timeout_ms} | config)
+            for number in range(3 * (1 + replicas))
+        ]
+        self.primaries, self.replicas = self.nodes[:3], self.nodes[3:]
+        self._made = False
+
+    def announce(self, ports: Sequence[int]) -> None:
+        """
+        Have the servers, which do not run yet, say that they are at these ports.
+        """
+        for node, port in zip(self.nodes, ports, strict=True):
+            node.config["cluster-announce-port"] = port
+
+    @property
+    def url(self) -> str:
+        """
+        What clients are told: two of the servers, of which one may be away.
+        """
+        return f"redis+cluster://127.0.0.1:{self.nodes[0].announced},127.0.0.1:{self.nodes[1].announced}"
+
+    def start(self) -> Self:
+        """
+        Start all, join them at the first time, and wait until the cluster takes writes.
+        """
+        for node in self.nodes:
+            node.start()
+        if not self._made:
+            self._make()
+            self._made = True
+        self.await_ok()
+        return self
+
+    def _make(self) -> None:
+        step = 16_384 // 3
+        for index, node in enumerate(self.primaries):
+            first, last = index * step, 16_383 if index == 2 else (index + 1) * step - 1
+            with node.client() as client:
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", index + 1)
+                client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+        with self.nodes[0].client() as client:
+            for node in self.nodes[1:]:
+                client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, node.bus)
+        self._until(lambda: all(len(self._known(node)) == len(self.nodes) for node in self.nodes))
+        for index, node in enumerate(self.replicas):
+            with self.primaries[index % 3].client() as client:
+                whose = client.execute_command("CLUSTER MYID")
+            with node.client() as client:
+                client.execute_command("CLUSTER REPLICATE", whose)
+
+    @staticmethod
+    def _known(node: ClusterNode) -> dict[str, object]:
+        with node.client() as client:
+            return dict(client.execute_command("CLUSTER NODES"))
+
+    def await_ok(self, *, replicated: bool = True) -> None:
+        """
+        Wait until every server that runs finds all slots served, and every replica is up to date.
+        """
+        self._until(lambda: all(self._ok(node, replicated) for node in self.nodes if node.running))
+
+    def _ok(self, node: ClusterNode, replicated: bool) -> bool:
+        with node.client() as client:
+            state = client.execute_command("CLUSTER INFO")
+            replication = client.info("replication")
+        if replicated and replication["role"] == "slave" and replication["master_link_status"] != "up":
+            return False
+        return bool(state["cluster_state"] == "ok" and int(state["cluster_slots_assigned"]) == 16_384)
+
+    def _until(self, true: Callable[[], bool], seconds_max: float = 60.0) -> None:
+        until = time.monotonic() + seconds_max
+        while time.monotonic() < until:
+            with contextlib.suppress(redis.RedisError, OSError):
+                if true():
+                    return
+            time.sleep(LOOK_SECONDS)
+        raise RuntimeError("the cluster did not come about in time")
+
+    def primary_of(self, key: str) -> ClusterNode:
+        """
+        Return the server that has a key now.
+        """
+        slot = key_slot(key.encode())
+        for node in self.nodes:
+            if not node.running:
+                continue
+            with node.client() as client:
+                found = client.execute_command("CLUSTER SLOTS")
+                for first, last, primary, *_ in found:
+                    if first <= slot <= last:
+                        return next(one for one in self.nodes if one.announced == primary[1])
+        raise RuntimeError("nobody has this key")
+
+    def await_primary(self, key: str, *, other_than: ClusterNode) -> ClusterNode:
+        """
+        Wait until another server than the former primary has a key, and return that.
+        """
+        self._until(lambda: self.primary_of(key) is not other_than)
+        return self.primary_of(key)
+
+    def stop(self) -> None:
+        """
+        Stop all of it.
+        """
+        for node in self.nodes:
+            node.stop()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

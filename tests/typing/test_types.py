@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+#: The first run of mypy has no cache: it takes a minute or two on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 IGNORE = re.compile(r"  # type: ignore\[(?P<codes>[\w,-]+)\]")

@@ -15,7 +15,8 @@ from holdfast.runtime.message import Command, Envelope
 from holdfast.runtime.outcome import Answer
 from holdfast.runtime.ports import Delivery, Opened
 from holdfast.runtime.record import EffectEntry, Entry
-from holdfast.runtime.turn import Limits, Turn, TurnResult, fold_with_fallback
+from holdfast.runtime.turn import Limits, Turn, fold_with_fallback
+from holdfast.runtime.turn_result import TurnResult
 from tests.controls import NOW, PARTITIONS
 from tests.unit import trouble
 

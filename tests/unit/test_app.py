@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from holdfast import Projection, Schedule, Settings, Supervisor, connect, connect_async
 from holdfast.runtime.app import App
-from holdfast.runtime.errors import UnknownType, UsageError
+from holdfast.runtime.errors import UnknownType, UsageError, WorkflowError
 from holdfast.runtime.message import Command
 from holdfast.runtime.workflow import Workflow
 from tests import controls
@@ -15,6 +16,7 @@ from tests.unit.test_ingress import ROOMS, Room
 from tests.unit.trouble import Do, Troublemaker
 
 APP = controls.app()
+NIGHTLY = Schedule(name="nightly", cron="@daily", command=lambda tick: controls.PlaceOrder("o-1"))
 
 
 def test_an_app_has_its_workflows_in_order() -> None:
@@ -109,6 +111,84 @@ def test_the_name_of_two_commands_is_ambiguous() -> None:
     with pytest.raises(UnknownType, match="'PlaceOrder' is a command of order, room: say which"):
         ROOMS.definition_for_tag("PlaceOrder")
     assert Room is ROOMS.definition_for_tag("Measure").kind
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            {"workflows": controls.Order},
+            "App(workflows=...) is the class Order; it takes a list: workflows=[Order]",
+        ),
+        ({"workflows": None}, "App(workflows=...) is None; it takes a list: workflows=[Order]"),
+        ({"workflows": "order"}, "App(workflows=...) is 'order'; it takes a list"),
+        ({"workflows": {"order": controls.Order}}, "it takes a list: workflows=[Order]"),
+        ({"workflows": ["order"]}, "'order' is no Workflow class; give the class itself"),
+        ({"schedules": NIGHTLY}, "it takes a list: schedules=[Schedule(...)]"),
+        ({"schedules": None}, "App(schedules=...) is None; it takes a list: schedules=[Schedule(...)]"),
+        ({"schedules": ["x"]}, "one of the app's schedules is 'x'; write schedules=[Schedule(name="),
+        (
+            {"schedules": [Schedule]},
+            "one of the app's schedules is the class Schedule; write schedules=[Schedule(",
+        ),
+        (
+            {"projections": Projection},
+            "App(projections=...) is the class Projection; it takes a list: projections=[",
+        ),
+        ({"projections": Projection()}, "it takes a list: projections=[Revenue()]"),
+        ({"projections": ["x"]}, "'x' is no Projection; projections=[...] takes instances of its subclasses"),
+    ],
+)
+def test_what_an_app_cannot_be_made_of_is_refused(arguments: dict[str, Any], words: str) -> None:
+    """
+    One thing where several are expected, or another thing: the message says what to write.
+    """
+    with pytest.raises(WorkflowError) as caught:
+        App(**{"workflows": [controls.Order], **arguments})
+
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("app", ["shop.orders:app", None, App, controls.Order])
+def test_a_client_needs_the_app_itself(app: Any) -> None:
+    """
+    It is said before anything is connected, to whichever client.
+    """
+    for make in (connect, connect_async):
+        with pytest.raises(UsageError, match=r"a client needs the app itself, as in connect\(app\), not "):
+            make(app)
+        with pytest.raises(
+            UsageError, match="the settings of a client are 'redis://localhost'; write connect"
+        ):
+            make(APP, "redis://localhost")  # type: ignore[arg-type]  # the mistake
+
+
+SETTINGS = Settings(redis_url="redis://localhost")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"app": APP}, 'workers import it, so write module:name, as in "shop.orders:app"'),
+        ({"app": "shop.orders"}, "the app is 'shop.orders'; workers import it, so write module:name"),
+        ({"log_file": "workers.log"}, "the log file is 'workers.log'; write Path(\"workers.log\")"),
+        ({"settings": None}, "the settings are None; write Settings(redis_url=...)"),
+        ({"processes": 0}, "processes is 0; it must be a whole number from 1 to 1,000"),
+        ({"processes": True}, "processes is True"),
+        ({"lanes": 1.5}, "lanes is 1.5; it must be a whole number"),
+        ({"pools": "command"}, "Supervisor(pools=...) is 'command'; it takes a list"),
+        ({"pools": ["x"]}, "there is 'x' among the pools; there are: command, effect, timer, projection"),
+        ({"pools": []}, "there is nothing among the pools"),
+    ],
+)
+def test_what_a_supervisor_cannot_start_is_refused(arguments: dict[str, Any], words: str) -> None:
+    """
+    Here, and not by workers that die one after the other.
+    """
+    with pytest.raises(UsageError) as caught:
+        Supervisor(**{"app": "shop.orders:app", "settings": SETTINGS, **arguments})
+
+    assert words in str(caught.value)
 
 
 def test_an_app_takes_any_iterable() -> None:

@@ -20,6 +20,7 @@ from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import Unavailable
 from holdfast.runtime.feed import FeedEntry, ParkedKey, Reader
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.loss import Known
 from holdfast.runtime.projection import Projection, ProjectionContext
 from holdfast.runtime.record import Entry, Moved
 from holdfast.runtime.retry import Retry
@@ -305,6 +306,36 @@ def test_deleted_data_is_deleted_here_too(bench: Bench) -> None:
     assert [] == applied.parked
     assert [("known", 3), ("unknown", 4)] == bench.seen.deletions
     assert [] == bench.numbers("unknown")
+
+
+def test_a_walk_in_doubt_finds_what_the_log_lost(bench: Bench) -> None:
+    """
+    A walk that is told to doubt the logs parks an instance of which the read model has more; any other goes on.
+    """
+    ref, whole = bench.record("k", 1, 2, 3), bench.record("l", 1, 2)
+    bench.apply(bench.work(ref, 1, 2, 3), bench.work(whole, 1))
+    instance = bench.server.instances[ref]
+    del instance.log[1:]
+    instance.seq, instance.head = 1, "c-1"
+    assert [] == bench.apply(Work(ref)).parked
+
+    parked = bench.parked(Work(ref, doubted=True), Work(whole, doubted=True))
+
+    assert (ref, 4, "ahead", True) == (parked.ref, parked.seq, parked.kind, parked.given_up)
+    assert [1, 2] == bench.numbers("l")
+
+
+def test_the_last_record_that_was_applied_is_remembered(bench: Bench) -> None:
+    """
+    With the command that made it: a record that has only the same number is another.
+    """
+    ref = bench.record("k", 1, 2)
+    bench.apply(bench.work(ref, 1, 2))
+    known = Known(ref, 2, "c-2")
+    parked = bench.applier.ahead(known)
+
+    assert [known] == list(bench.applier.recent.values())
+    assert (3, "ahead", True) == (parked.seq, parked.kind, parked.given_up)
 
 
 def test_a_log_that_lost_its_end_is_told(bench: Bench) -> None:

@@ -4,7 +4,7 @@ The cache: bounded, the least recently used goes first.
 
 from concurrent.futures import ThreadPoolExecutor
 
-from holdfast.runtime.actor import Actor
+from holdfast.runtime.actor import Actor, Handled
 from holdfast.runtime.cache import ActorCache
 from holdfast.runtime.keys import Ref
 from tests import controls
@@ -131,3 +131,26 @@ def test_another_thread_may_drop_a_partition() -> None:
         list(threads.map(work, range(4)))
 
     assert len(cache) <= 200
+
+
+def test_the_ids_that_actors_remember_are_bounded() -> None:
+    """
+    A thousand ids weigh as much as a hundred actors: those used least recently go, and the one at hand stays.
+    """
+    cache = ActorCache(100, ids_max=10)
+    actors = [actor(key) for key in "abcd"]
+    for one in actors:
+        for number in range(4):
+            one.remember(f"{one.ref.key}-{number}", Handled(number, 0))
+        cache.put(one)
+    assert "cd" == kept(cache, "abcd")
+
+    for number in range(20):
+        actors[3].remember(f"more-{number}", Handled(number, 0))
+    assert cache.get(actors[3].ref) is actors[3]
+    assert (1, "d") == (len(cache), kept(cache, "abcd"))
+
+    cache.drop(actors[3].ref)
+    cache.put(actors[0])
+    cache.put(actors[1])
+    assert "ab" == kept(cache, "abcd")

@@ -165,6 +165,12 @@ def test_a_folder_is_an_archive(tmp_path: Path) -> None:
     assert ["Done", "Ended"] == [event["type"] for event in lines[0]["records"][0]["events"]]
 
 
+async def later(archived: Any) -> None:
+    """
+    An archive that nobody would wait for.
+    """
+
+
 @pytest.mark.parametrize("wrong", [{"retention": 30}, {"keep_records": -1}, {"keep_records": "many"}])
 def test_wrong_declarations_are_told(wrong: dict[str, Any]) -> None:
     """
@@ -172,8 +178,51 @@ def test_wrong_declarations_are_told(wrong: dict[str, Any]) -> None:
     """
     with pytest.raises(WorkflowError, match=next(iter(wrong))):
         App(workflows=[type("Wrong", (Troublemaker,), {"type": "wrong", **wrong})])
-    with pytest.raises(WorkflowError, match="must be a timedelta"):
-        Retention(completed=30)  # type: ignore[arg-type]  # the mistake
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            {"completed": 30},
+            r"Retention\(completed=...\) is 30; it must be a timedelta, .*, or None to keep instances",
+        ),
+        (
+            {"cancelled": timedelta},
+            r"Retention\(cancelled=...\) is the class timedelta; it must be a timedelta",
+        ),
+        ({"completed": timedelta(-1)}, "is -1 day, 0:00:00; the least is 0:00:00 and the most 36500 days"),
+        ({"completed": timedelta.max}, "the most 36500 days, 0:00:00, or None to keep instances always"),
+        (
+            {"archive": "archive"},
+            r"Retention\(archive=...\) is 'archive', which cannot be called; write def archive\(",
+        ),
+        (
+            {"archive": FolderArchive},
+            r"is the class FolderArchive; .*, or archive=FolderArchive\(\"archive\"\)",
+        ),
+        (
+            {"archive": lambda: None},
+            r"takes \(\), but is called with \(archived\); write def archive\(archived\)",
+        ),
+        ({"archive": later}, "is async, but nobody awaits it"),
+    ],
+)
+def test_a_wrong_retention_is_told(arguments: dict[str, Any], words: str) -> None:
+    """
+    When it is made.
+    """
+    with pytest.raises(WorkflowError, match=words):
+        Retention(**arguments)
+
+
+@pytest.mark.parametrize("folder", [None, 5, b"archive"])
+def test_an_archive_needs_a_folder(folder: Any) -> None:
+    """
+    A path, or the text of one.
+    """
+    with pytest.raises(WorkflowError, match=r"it takes a folder, such as FolderArchive\(\"archive\"\)"):
+        FolderArchive(folder)
 
 
 def test_long_logs_are_trimmed_behind_their_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.runtime.codec import MessageCodec, check_size, decode_envelope, encode
+from holdfast.runtime.codec import MessageCodec, check_size, decode_envelope, encode, encode_message
 from holdfast.runtime.decision import Decision, accept
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HistoryError, PayloadTooLarge, Undecodable, UnknownType
-from holdfast.runtime.message import Command
+from holdfast.runtime.errors import HistoryError, PayloadTooLarge, Undecodable, UnknownType, UsageError
+from holdfast.runtime.message import Command, Envelope
 from holdfast.runtime.record import Entry
 from holdfast.runtime.testing.strategies import Strategies
 from holdfast.runtime.workflow import Upcaster, Workflow
@@ -435,3 +435,43 @@ def test_entries_come_back(treasure: Treasure) -> None:
     entry = Entry("c-1", "Bury", 1, 2, (treasure, treasure))
 
     assert entry == RICHES.entries.decode(encode(entry), "record 1")
+
+
+# -- what Python lets a field hold
+
+
+@pytest.mark.parametrize(
+    "amount",
+    ["100", None, 2**70, object(), lambda: 1, float("nan")],
+    ids=["text", "nothing", "large", "object", "function", "nan"],
+)
+def test_what_cannot_be_read_back_is_found_where_it_is_made(amount: Any) -> None:
+    """
+    A field that holds something else than its type is named to whoever made the message, not to who reads it.
+    """
+    with pytest.raises(UsageError, match=r"PlaceOrder for 'o-1' cannot be read back as PlaceOrder: .+"):
+        encode_message(PlaceOrder("o-1", amount), "PlaceOrder for 'o-1'", 1_000)
+
+
+@given(TREASURES)
+def test_what_can_be_read_back_is_encoded_as_it_is(treasure: Treasure) -> None:
+    """
+    The check changes nothing.
+    """
+    assert encode(treasure) == encode_message(treasure, "a treasure", 1_000_000)
+
+
+def test_attempts_may_be_missing_and_passed_over() -> None:
+    """
+    Bytes of before they were written down have none; code of before reads those of today without them.
+    """
+    entry: Entry[Any] = Entry("c-1:0:r0", "PlaceOrder", 1, 2, (), "c-1:0", attempts=3)
+    envelope = Envelope("c-1:0:r0", "order", "o-1", b"", attempts=3)
+    (*old_entry, entry_attempts) = msgspec.msgpack.decode(encode(entry))
+    (*old_envelope, envelope_attempts) = msgspec.msgpack.decode(encode(envelope))
+
+    assert (3, 3) == (entry_attempts, envelope_attempts)
+    assert msgspec.structs.replace(entry, attempts=0) == ORDER.entries.decode(encode(old_entry), "record 1")
+    assert msgspec.structs.replace(envelope, attempts=0) == decode_envelope(encode(old_envelope))
+    assert entry == ORDER.entries.decode(encode([*old_entry, 3, "from newer code"]), "record 1")
+    assert envelope == decode_envelope(encode([*old_envelope, 3, "from newer code"]))

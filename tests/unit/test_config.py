@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.runtime.config import Durability, Settings, TransportKind, hide_password
+from holdfast.runtime.config import Durability, LogFormat, Settings, TransportKind
 from holdfast.runtime.errors import SettingsError
+from holdfast.runtime.redaction import hide_password
 
 SERVERS = {
     "HOLDFAST_REDIS_URL": "redis://localhost:6379/0",
@@ -57,6 +58,12 @@ def test_every_setting_is_read() -> None:
     """
     environment = {
         **SERVERS,
+        "HOLDFAST_REDIS_URL": "rediss://localhost:6379/0",
+        "HOLDFAST_TLS_CA_FILE": "/etc/ca.pem",
+        "HOLDFAST_TLS_CERT_FILE": "/etc/us.pem",
+        "HOLDFAST_TLS_KEY_FILE": "/etc/us.key",
+        "HOLDFAST_TLS_CHECK_HOSTNAME": "0",
+        "HOLDFAST_ENCRYPTION_KEYS": "k1:AAAA",
         "HOLDFAST_NAMESPACE": "shop_2",
         "HOLDFAST_PARTITIONS": "32",
         "HOLDFAST_DURABILITY": "replicated(2)",
@@ -75,12 +82,24 @@ def test_every_setting_is_read() -> None:
         "HOLDFAST_EFFECT_THREADS": "8",
         "HOLDFAST_EFFECT_TASKS": "90",
         "HOLDFAST_DRAIN_S": "2",
+        "HOLDFAST_SEND_WAIT_S": "0.5",
+        "HOLDFAST_TRACE_PAYLOADS": "1",
+        "HOLDFAST_LOG_FORMAT": "json",
+        "HOLDFAST_METRICS_PORT": "9100",
+        "HOLDFAST_METRICS_HOST": "0.0.0.0",
     }
 
-    assert {f"HOLDFAST_{name.upper()}" for name in Settings.__struct_fields__} == set(environment)
+    # There is one place for the keys, but three settings that can name it.
+    others = {"HOLDFAST_ENCRYPTION_KEYS_FILE", "HOLDFAST_KEYRING"}
+    assert {f"HOLDFAST_{name.upper()}" for name in Settings.__struct_fields__} == set(environment) | others
     assert Settings(
-        redis_url="redis://localhost:6379/0",
+        redis_url="rediss://localhost:6379/0",
         amqp_url="amqp://guest:guest@localhost:5672/",
+        tls_ca_file="/etc/ca.pem",
+        tls_cert_file="/etc/us.pem",
+        tls_key_file="/etc/us.key",
+        tls_check_hostname=False,
+        encryption_keys="k1:AAAA",
         namespace="shop_2",
         partitions=32,
         durability=Durability("replicated", 2),
@@ -97,8 +116,13 @@ def test_every_setting_is_read() -> None:
         deliveries_max=3,
         refusals_s=60,
         effect_threads=8,
+        send_wait_s=0.5,
         effect_tasks=90,
         drain_s=2.0,
+        trace_payloads=True,
+        log_format=LogFormat.JSON,
+        metrics_port=9100,
+        metrics_host="0.0.0.0",
     ) == Settings.from_environment(environment)
 
 
@@ -192,20 +216,26 @@ def test_an_override_that_does_not_exist_is_refused() -> None:
 #: Wrong values by setting: one beyond each end of its range, and one of another kind.
 WRONG: dict[str, list[Any]] = {
     "partitions": ["0", "1025", "-1", "x", "1.5", ""],
-    "lease_ms": ["99", "0", "x"],
+    "lease_ms": ["99", "0", "86400001", "x"],
     "leases": ["maybe", "2", ""],
+    "tls_check_hostname": ["maybe", "2", ""],
+    "trace_payloads": ["maybe", "2", ""],
     "heartbeat_ms": ["49", "x"],
     "member_ttl_ms": ["199", "x"],
     "batch_max": ["0", "5001", "x"],
     "prefetch": ["0", "2001", "x"],
     "payload_bytes_max": ["1023", "67108865", "x"],
-    "patience_s": ["-0.1", "x"],
+    "patience_s": ["-0.1", "inf", "nan", "x"],
     "snapshot_every": ["0", "x"],
     "deliveries_max": ["1", "101", "x"],
-    "refusals_s": ["0", "x"],
-    "drain_s": ["0", "-1", "x"],
+    "refusals_s": ["0", "9" * 20, "x"],
+    "drain_s": ["0", "-1", "x", "nan", "inf"],
+    "log_format": ["", "JSON", "xml"],
+    "metrics_port": ["-1", "65536", "x", "1.5"],
+    "metrics_host": ["", " ", "a b", "127.0.0.1:9100/"],
     "effect_threads": ["0", "1001", "x"],
     "effect_tasks": ["0", "10001", "x"],
+    "send_wait_s": ["-1", "nan", "inf", "1e6", "x"],
     "durability": [
         "",
         "always",
@@ -254,7 +284,9 @@ def test_every_setting_with_a_limit_is_tried() -> None:
     """
     Only a path and nothing else has no wrong value.
     """
-    assert {"data_dir"} == set(Settings.__struct_fields__) - set(WRONG)
+    paths = {"data_dir", "tls_ca_file", "tls_cert_file", "tls_key_file", "encryption_keys_file"}
+    # Read where it is used: whoever makes settings for others need not have it.
+    assert paths | {"encryption_keys", "keyring"} == set(Settings.__struct_fields__) - set(WRONG)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +396,7 @@ def test_a_durability_reads_as_it_was_written(text: str) -> None:
         Settings(
             leases=False, durability=Durability("replicated", 3), data_dir=Path("/a b/c"), patience_s=0.25
         ),
-        Settings(redis_url="redis://:p%40ss@h/1", amqp_url="amqps://u:p@h/v%2F", namespace="n", drain_s=1e9),
+        Settings(redis_url="redis://:p%40ss@h/1", amqp_url="amqps://u:p@h/v%2F", namespace="n", drain_s=1e-9),
         Settings(redis_url="memory://", partitions=1, prefetch=2_000),
     ],
 )
@@ -381,8 +413,8 @@ def test_a_started_process_has_the_same_settings(settings: Settings) -> None:
 
 @given(
     partitions=st.integers(1, 1_024),
-    patience_s=st.floats(0, 1e9, allow_nan=False),
-    lease_ms=st.integers(100, 10**9),
+    patience_s=st.floats(0, 3e7, allow_nan=False),
+    lease_ms=st.integers(100, 24 * 60 * 60 * 1000),
     leases=st.booleans(),
     replicas=st.integers(1, 99),
 )

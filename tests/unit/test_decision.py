@@ -2,7 +2,8 @@
 Decisions: their builders make new ones and refuse what has no meaning.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,52 @@ def test_a_timer_needs_a_time_zone() -> None:
     """
     with pytest.raises(UsageError, match="`at` needs a time zone"):
         accept(OrderPaid()).timer(ExpireOrder("o-1"), at=datetime(2026, 1, 1))  # noqa: DTZ001 - the mistake
+
+
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        ({"after": 3}, "`after` is 3; it must be a timedelta, such as timedelta(hours=1)"),
+        ({"after": "1h"}, "`after` is '1h'; it must be a timedelta"),
+        ({"after": timedelta}, "`after` is the class timedelta; it must be a timedelta"),
+        ({"at": "2026-01-01T00:00Z"}, "`at` is '2026-01-01T00:00Z'; it must be a datetime with a time zone"),
+        ({"at": 1767225600}, "`at` is 1767225600; it must be a datetime with a time zone"),
+        (
+            {"at": date(2026, 1, 1)},
+            "`at` is datetime.date(2026, 1, 1); it must be a datetime with a time zone",
+        ),
+        ({"after": HOUR, "key": 5}, "the key of a timer is 5; it must be text"),
+    ],
+)
+def test_a_timer_of_something_else_is_refused(time: dict[str, Any], words: str) -> None:
+    """
+    By the builder, and by the value that it makes.
+    """
+    for make in (accept(OrderPaid()).timer, Timer):
+        with pytest.raises(UsageError) as caught:
+            make(ExpireOrder("o-1"), **time)
+
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [None, 5, ["expiry"]])
+def test_what_is_no_key_cancels_nothing(key: Any) -> None:
+    """
+    A list of keys would be the name of no timer.
+    """
+    with pytest.raises(UsageError, match=r"the key of a timer is .*; it must be text"):
+        accept(OrderPaid()).cancel(key)
+
+
+def test_an_accepted_command_has_an_event() -> None:
+    """
+    A list of events that is empty is found where it is handed over.
+    """
+    events: list[OrderPaid] = []
+    with pytest.raises(
+        UsageError, match=r"accept\(\) has no event; an accepted command must record something"
+    ):
+        accept(*events)
 
 
 def test_reject_carries_a_reason_and_details() -> None:

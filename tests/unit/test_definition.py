@@ -3,9 +3,10 @@ Declaring a workflow: every mistake is found when the app is made, and the messa
 """
 
 import dataclasses
+import functools
 import types
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Generic, Never, NewType, TypeVar
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from holdfast.runtime.decision import Decision, accept, reject
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import KeyRefused, WorkflowError
 from holdfast.runtime.message import Command, Effect, Event
+from holdfast.runtime.retention import Retention
 from holdfast.runtime.workflow import Upcaster, Workflow
 from tests import controls
 from tests.unit import riches
@@ -149,6 +151,28 @@ def test_missing_methods_are_named(missing: tuple[str, ...], words: str) -> None
         ({"key": ...}, 'Trip needs a class attribute `key`, such as key = "order_id"'),
         ({"key": lambda command: command.id}, 'Trip needs a class attribute `key`, such as key = "order_id"'),
         ({"state_version": "2"}, "Trip.state_version is '2'; it must be a whole number"),
+        ({"state_version": True}, "Trip.state_version is True; it must be a whole number"),
+        ({"state_version": None}, "Trip.state_version is None; it must be a whole number"),
+        ({"state_version": 1 << 64}, "Trip.state_version is 18446744073709551616; it must be a whole number"),
+        (
+            {"keep_records": True},
+            "Trip.keep_records is True; it must be a number of records, or None for all",
+        ),
+        ({"keep_records": -1}, "Trip.keep_records is -1; it must be a number of records, or None for all"),
+        ({"keep_records": "9"}, "Trip.keep_records is '9'; it must be a number of records, or None for all"),
+        (
+            {"retention": timedelta(days=1)},
+            "Trip.retention is datetime.timedelta(days=1); write retention = Retention(completed=timedelta(days=90))",
+        ),
+        (
+            {"retention": Retention},
+            "Trip.retention is the class Retention; write retention = Retention(completed=timedelta(days=90))",
+        ),
+        (
+            {"pause_on_dead_letter": "no"},
+            "Trip.pause_on_dead_letter is 'no'; write pause_on_dead_letter = True",
+        ),
+        ({"observe_inputs": None}, "Trip.observe_inputs is None; write observe_inputs = True"),
         ({"upcasters": None}, "Trip.upcasters is None; it must be a mapping from old types to functions"),
     ],
 )
@@ -182,6 +206,159 @@ def test_a_workflow_without_its_types_is_refused() -> None:
     bare = type("Trip", (Workflow,), dict(vars(Body)))
 
     assert "Trip must inherit from Workflow[State, Commands, Events, Effects]" == refused(bare)
+
+
+@pytest.mark.parametrize(("types", "count"), [(int, 1), ((int, Go, Went), 3), ((int, Go, Went, Call, Go), 5)])
+def test_a_workflow_has_four_types(types: Any, count: int) -> None:
+    """
+    One that is left out is found where it is left out.
+    """
+    base: Any = Workflow
+    with pytest.raises(
+        WorkflowError, match=rf"takes 4 types, not {count}: Workflow\[State, Commands, Events, "
+    ):
+        base[types]
+
+
+class Functions:
+    """
+    What a workflow's functions must not be.
+    """
+
+    async def decide(self, now: datetime, state: Any, command: Any) -> Any:
+        """
+        Answer once somebody waits for it.
+        """
+
+    def evolve(self, state: Any, event: Any) -> Any:
+        """
+        Return a generator.
+        """
+        yield state
+
+    async def initial(self) -> Any:
+        """
+        Return an asynchronous generator.
+        """
+        yield 0
+
+    def is_terminal(self) -> bool:
+        """
+        Take too little.
+        """
+        return False
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "words"),
+    [
+        (
+            "decide",
+            Functions.decide,
+            "Trip.decide is async, but nobody awaits it; write def decide(self, now, state, command) without async",
+        ),
+        (
+            "evolve",
+            Functions.evolve,
+            (
+                "Trip.evolve has a yield, so that calling it runs nothing; it must return its result: "
+                "write def evolve(self, state, event)"
+            ),
+        ),
+        (
+            "initial",
+            Functions.initial,
+            (
+                "Trip.initial has a yield, so that calling it runs nothing; it must return its result: "
+                "write def initial(self)"
+            ),
+        ),
+        (
+            "is_terminal",
+            Functions.is_terminal,
+            "Trip.is_terminal takes (), but is called with (state); write def is_terminal(self, state)",
+        ),
+        (
+            "decide",
+            lambda self, state, command: accept(Went()),
+            (
+                "Trip.decide takes (state, command), but is called with (now, state, command); "
+                "write def decide(self, now, state, command)"
+            ),
+        ),
+        (
+            "evolve",
+            lambda self, state, event, *, strict: state,
+            (
+                "Trip.evolve takes (state, event, *, strict), but is called with (state, event); "
+                "write def evolve(self, state, event)"
+            ),
+        ),
+        ("status", 7, "Trip.status is 7, which cannot be called; write def status(self, state)"),
+        ("scrub", None, "Trip.scrub is None, which cannot be called; write def scrub(self, state)"),
+        (
+            "unique_key",
+            "id",
+            "Trip.unique_key is 'id', which cannot be called; write def unique_key(self, state)",
+        ),
+    ],
+)
+def test_a_function_of_another_form_is_refused(name: str, function: Any, words: str) -> None:
+    """
+    The message says how it is declared, how it is called, and what to write.
+    """
+    assert words == refused(declared(**{name: function}))
+
+
+def wrapped(function: Any) -> Any:
+    """
+    A decorator that hands on what it gets.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def filling_in(function: Any) -> Any:
+    """
+    A decorator that adds an argument.
+    """
+
+    @functools.wraps(function)
+    def wrapper(self: Any, state: Any, event: Any) -> Any:
+        return function(self, state, event, "more")
+
+    return wrapper
+
+
+def test_decorated_functions_are_seen_as_they_are_called() -> None:
+    """
+    What is wrapped may take more than the wrapper, which may fill it in; less than it is handed on is a mistake.
+    """
+    Definition(declared(evolve=wrapped(lambda self, state, event: state)))
+    Definition(declared(evolve=filling_in(lambda self, state, event, more: state)))
+    Definition(declared(evolve=functools.lru_cache(lambda self, state, event: state)))
+    Definition(declared(evolve=staticmethod(lambda state, event: state)))
+
+    assert "Trip.evolve takes (state), but is called with (state, event)" in refused(
+        declared(evolve=wrapped(lambda self, state: state))
+    )
+
+
+def test_a_workflow_that_cannot_be_made_is_refused() -> None:
+    """
+    Whatever it raises.
+    """
+
+    def __init__(self: object) -> None:
+        raise KeyError("DATABASE")
+
+    assert "Trip must be creatable without arguments: KeyError: 'DATABASE'" == refused(
+        declared(__init__=__init__)
+    )
 
 
 def test_a_workflow_that_needs_arguments_is_refused() -> None:
@@ -528,6 +705,44 @@ def test_a_method_may_be_the_key() -> None:
     assert "a-7" == definition.key_of(Worked("a", 7))
 
 
+class Slow(Command, frozen=True):
+    """
+    A command whose key nobody awaits, or nobody can ask for.
+    """
+
+    async def later(self) -> str:
+        """
+        Not now.
+        """
+        return "a"
+
+    def part(self, number: int) -> str:
+        """
+        Not without a number.
+        """
+        return str(number)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (
+            "later",
+            "Trip.key names Slow.later, which is async, but nobody awaits it; write def later(self) without async",
+        ),
+        (
+            "part",
+            "Trip.key names Slow.part, which takes (self, number), but is called with (self); write def part(self)",
+        ),
+    ],
+)
+def test_a_method_that_cannot_be_the_key_is_refused(key: str, words: str) -> None:
+    """
+    The message names it and says why.
+    """
+    assert words == refused(declared(int, Slow, key=key))
+
+
 @pytest.mark.parametrize(("command", "key"), [(Go("t-1"), "t-1"), (keyed(int)(7), "7")])
 def test_the_key_of_a_command_is_text(command: Command, key: str) -> None:
     """
@@ -569,9 +784,34 @@ def test_an_upcaster_on_a_live_tag_is_refused(tag: str) -> None:
 
 def test_an_upcaster_that_cannot_be_called_is_refused() -> None:
     """
-    The message names the tag.
+    The message names the tag, and says what it is called with.
     """
-    assert "Trip.upcasters['Old'] is not callable" == refused(upcasting({"Old": {"type": "Go"}}))
+    assert (
+        "Trip.upcasters['Old'] is {'type': 'Go'}, which cannot be called; write def upcast(old)"
+        == refused(upcasting({"Old": {"type": "Go"}}))
+    )
+
+
+async def awaited(old: dict[str, Any]) -> dict[str, Any]:
+    """
+    An upcaster that nobody would wait for.
+    """
+    return old
+
+
+@pytest.mark.parametrize(
+    ("upcasters", "words"),
+    [
+        ({"Old": lambda: {"type": "Go"}}, "Trip.upcasters['Old'] takes (), but is called with (old)"),
+        ({"Old": awaited}, "Trip.upcasters['Old'] is async, but nobody awaits it"),
+        ({Go: lambda old: old}, "Trip.upcasters has the class Go; it goes by the old type as it is stored"),
+    ],
+)
+def test_an_upcaster_is_a_function_of_the_old_message(upcasters: Any, words: str) -> None:
+    """
+    Under the name that the message is stored under.
+    """
+    assert words in refused(upcasting(upcasters))
 
 
 # -- several workflows

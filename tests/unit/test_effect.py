@@ -3,8 +3,9 @@ Handlers and their results: what may be one, what it may return, and what is sen
 """
 
 import asyncio
-from datetime import datetime
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
+from functools import partial, wraps
 from typing import Any, Never
 
 import pytest
@@ -52,6 +53,20 @@ async def charge_async(effect: ChargeCard, ctx: EffectContext) -> ConfirmPayment
     return charge(effect, ctx)
 
 
+def dawdle(effect: ChargeCard, ctx: EffectContext) -> Iterator[ConfirmPayment]:
+    """
+    What nobody would go through.
+    """
+    yield ConfirmPayment(effect.order_id)
+
+
+async def dawdle_async(effect: ChargeCard, ctx: EffectContext) -> AsyncIterator[ConfirmPayment]:
+    """
+    The same, for the event loop.
+    """
+    yield ConfirmPayment(effect.order_id)
+
+
 class Callable:
     """An object that is called like a coroutine function."""
 
@@ -96,13 +111,36 @@ def test_it_is_known_where_a_handler_runs(call: Any, is_async: bool) -> None:
 @pytest.mark.parametrize(
     ("call", "options", "words"),
     [
-        (lambda effect: None, {}, "must take two arguments"),
-        (lambda a, b, c: None, {}, "must take two arguments"),
-        (5, {}, "cannot be called"),
-        (charge, {"timeout": 0}, "timeout is 0"),
+        (
+            lambda effect: None,
+            {},
+            r"takes \(effect\), but is called with \(effect, ctx\); write def handle\(",
+        ),
+        (lambda a, b, c: None, {}, r"takes \(a, b, c\), but is called with \(effect, ctx\)"),
+        (lambda e, *, ctx: None, {}, r"takes \(e, \*, ctx\), but is called with \(effect, ctx\)"),
+        (dawdle, {}, r"dawdle, the handler of ChargeCard, has a yield, .*: write def dawdle\(effect, ctx\)"),
+        (dawdle_async, {}, r"dawdle_async, .* has a yield, so that calling it runs nothing"),
+        (partial(dawdle), {}, "has a yield"),
+        (Callable, {}, r"is the class Callable; write def handle\(effect, ctx\)"),
+        (5, {}, "is 5, which cannot be called"),
+        (None, {}, "is None, which cannot be called"),
+        (
+            charge,
+            {"timeout": 0},
+            "charge, the handler of ChargeCard: timeout is 0; give seconds, more than 0",
+        ),
+        (charge, {"timeout": -1}, "timeout is -1"),
         (charge, {"timeout": "1"}, "timeout is '1'"),
-        (charge, {"retry": 5}, "retry is 5"),
-        (charge, {"limit": 5}, "limit is 5"),
+        (charge, {"timeout": float("nan")}, "timeout is nan"),
+        (charge, {"timeout": float("inf")}, "timeout is inf; give .*, or None for no limit"),
+        (charge, {"timeout": 1e300}, r"timeout is 1e\+300; give seconds, more than 0 and at most 2,592,000"),
+        (charge, {"timeout": True}, "timeout is True"),
+        (charge, {"timeout": timedelta(seconds=3)}, "timeout is datetime.timedelta"),
+        (charge, {"retry": 5}, r"retry is 5; write retry=Retry\(attempts=5\)"),
+        (charge, {"retry": None}, "retry is None"),
+        (charge, {"retry": Retry}, r"retry is the class Retry; write retry=Retry\("),
+        (charge, {"limit": 5}, r"limit is 5; write limit=Limit\(3\), or leave it out"),
+        (charge, {"limit": Limit}, "limit is the class Limit"),
         (charge, {"rate": Limit(1)}, "rate is Limit"),
     ],
 )
@@ -112,6 +150,62 @@ def test_what_cannot_be_a_handler_is_refused(call: Any, options: dict[str, Any],
     """
     with pytest.raises(WorkflowError, match=words):
         controls.app().effect(ChargeCard, **options)(call)
+
+
+def passing_on(call: Any) -> Any:
+    """
+    A decorator as people write it.
+    """
+
+    @wraps(call)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs)
+
+    return wrapper
+
+
+def with_database(call: Any) -> Any:
+    """
+    A decorator that gives a function more than it is called with.
+    """
+
+    @wraps(call)
+    def wrapper(effect: Any, ctx: EffectContext) -> Any:
+        return call(effect, ctx, "database")
+
+    return wrapper
+
+
+def test_a_decorated_handler_is_one() -> None:
+    """
+    What counts is how the outermost function is called, but for one that hands on more than what it wraps can take.
+    """
+    Handler(ChargeCard, passing_on(charge))
+    Handler(ChargeCard, with_database(lambda effect, ctx, database: None))
+    with pytest.raises(WorkflowError, match=r"takes \(effect\), but is called with \(effect, ctx\)"):
+        Handler(ChargeCard, passing_on(lambda effect: None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (charge, r"told which effect charge is for; write @app.effect\(ChargeCard\) above def charge"),
+        (charge_async, "told which effect charge_async is for"),
+        (ChargeCard("o-1", 5), "is no Effect class"),
+        (
+            ConfirmPayment,
+            r"the class ConfirmPayment is no Effect class; write @app.effect\(ChargeCard, ...\)",
+        ),
+        ("ChargeCard", "'ChargeCard' is no Effect class"),
+        (None, "None is no Effect class"),
+    ],
+)
+def test_the_brackets_name_an_effect(kind: Any, words: str) -> None:
+    """
+    Without them the function would be taken for the effect, and never be called.
+    """
+    with pytest.raises(WorkflowError, match=words):
+        controls.app().effect(kind)
 
 
 def test_a_handler_is_for_an_effect_of_the_app() -> None:
@@ -229,6 +323,16 @@ def test_results_have_ids_of_the_effect() -> None:
     assert ("c-1:0", controls.ref().partition) == (decode_envelope(first.body).cause, first.partition)
 
 
+def test_results_say_how_many_attempts_they_took() -> None:
+    """
+    Each of them.
+    """
+    find = controls.app().definition_for
+    found = outgoing_of(controls.effect("c-1:0"), [ConfirmPayment("o-1")] * 2, find, ADDRESS, 0, 3)
+
+    assert [3, 3] == [decode_envelope(one.body).attempts for one in found]
+
+
 def test_ids_for_others_are_unique_by_instance() -> None:
     """
     Two instances may know the same effect id: what they send to a third must not look the same.
@@ -288,23 +392,38 @@ def test_the_key_of_a_limit_is_text_or_a_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("kind", "arguments", "words"),
     [
-        lambda: Limit(0),
-        lambda: Limit(1.5),  # type: ignore[arg-type]  # what it is about
-        lambda: Limit(1, key="order_id"),  # type: ignore[arg-type]  # as above
-        lambda: Rate(0),
-        lambda: Rate(1, per=0),
-        lambda: Rate(1, per="1"),  # type: ignore[arg-type]  # as above
-        lambda: Rate(1, key=5),  # type: ignore[arg-type]  # as above
+        (Limit, {"count": 0}, r"Limit\(0\): it must be a whole number from 1 to 100,000"),
+        (Limit, {"count": 1.5}, r"Limit\(1.5\)"),
+        (Limit, {"count": None}, r"Limit\(None\)"),
+        (Limit, {"count": True}, r"Limit\(True\)"),
+        (
+            Limit,
+            {"count": 1, "key": "order_id"},
+            r"Limit\(key=...\) is 'order_id', which cannot be called; write def key",
+        ),
+        (
+            Limit,
+            {"count": 1, "key": lambda: 1},
+            r"takes \(\), but is called with \(effect\); write def key\(effect\), or ",
+        ),
+        (Limit, {"count": 1, "key": charge_async}, "is async, but nobody awaits it"),
+        (Rate, {"count": 0}, r"Rate\(0\)"),
+        (Rate, {"count": 1, "per": 0}, r"Rate\(per=0\): it must be a number of seconds from 0.001"),
+        (Rate, {"count": 1, "per": "1"}, r"Rate\(per='1'\)"),
+        (Rate, {"count": 1, "per": float("nan")}, r"Rate\(per=nan\)"),
+        (Rate, {"count": 1, "per": float("inf")}, r"Rate\(per=inf\)"),
+        (Rate, {"count": 1, "per": timedelta(seconds=1)}, "it must be a number of seconds"),
+        (Rate, {"count": 1, "key": 5}, r"Rate\(key=...\) is 5, which cannot be called"),
     ],
 )
-def test_senseless_limits_are_refused(make: Any) -> None:
+def test_senseless_limits_are_refused(kind: Any, arguments: dict[str, Any], words: str) -> None:
     """
-    When they are made.
+    When they are made, and in words that say what to write.
     """
-    with pytest.raises(UsageError):
-        make()
+    with pytest.raises(WorkflowError, match=words):
+        kind(**arguments)
 
 
 # -- failure
@@ -361,7 +480,12 @@ def test_the_process_is_told_what_failed() -> None:
     outgoing = failed(entry, app.definition("counted"), Failed, "ChargeCard", "ValueError: no", 5, ADDRESS, 0)
     envelope = decode_envelope(outgoing.body)
 
-    assert ("c-1:0:f", "counted", "17") == (envelope.id, envelope.workflow, envelope.key)
+    assert ("c-1:0:f", "counted", "17", 5) == (
+        envelope.id,
+        envelope.workflow,
+        envelope.key,
+        envelope.attempts,
+    )
     assert Failed(
         effect_id="c-1:0", effect="ChargeCard", error="ValueError: no", attempts=5, number=17
     ) == app.definition("counted").commands.decode(envelope.payload)
@@ -401,6 +525,16 @@ class Strange(EffectFailed, frozen=True, kw_only=True):
     number: int
 
 
+class Bare(EffectFailed, frozen=True, kw_only=True):
+    of = SendReceipt
+    number: int
+
+
+class Odd(EffectFailed, frozen=True, kw_only=True):
+    of = "ChargeCard"  # type: ignore[assignment]  # the mistake
+    number: int
+
+
 @pytest.mark.parametrize(
     ("commands", "effects", "words"),
     [
@@ -408,6 +542,12 @@ class Strange(EffectFailed, frozen=True, kw_only=True):
         ((NoKey,), ChargeCard, "must have the key as a field"),
         ((Needy,), ChargeCard, "Needy.mood needs a default"),
         ((Strange,), SendReceipt, "ChargeCard, which is no effect of it"),
+        (
+            (Odd,),
+            ChargeCard,
+            r"Odd.of has 'ChargeCard', which is no effect of it; write of = \(ChargeCard,\)",
+        ),
+        ((ReceiptFailed, Bare), SendReceipt, "both tell of a failed SendReceipt"),
     ],
 )
 def test_commands_that_could_not_be_made_are_found_at_once(commands: Any, effects: Any, words: str) -> None:

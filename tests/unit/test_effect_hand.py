@@ -160,3 +160,113 @@ def test_what_nobody_can_run_holds_up_nothing() -> None:
     more = made.admit(waiting(effect_hand.READ_AHEAD, effect_hand.READ_AHEAD + 1), made.cursors())
     assert effect_hand.READ_AHEAD == len(more)
     assert {} == made.cursors()
+
+
+# -- beginning with a commit
+
+
+def reserved(made: Hand, number: int = 1) -> Job | None:
+    """
+    Return an effect that a commit is about to begin, if there is a place for it.
+    """
+    job = Job(Waiting(0, "", encode(controls.effect(f"c-{number}:0"))))
+    job.read(app())
+    return job if made.reserve(job) else None
+
+
+def test_what_a_commit_begins_is_held() -> None:
+    """
+    It takes up a place, is waited for in a handover, and is not begun again when it comes out of the outbox.
+    """
+    made, _ = hand(0, threads=1)
+    job = reserved(made)
+    assert job is not None
+    assert not made.all_entered.is_set()
+    assert 1 == made.held(0)
+    assert reserved(made, 2) is None
+
+    made.enter(job, "1-0")
+
+    assert made.all_entered.is_set()
+    assert [] == made.admit(waiting(1), made.cursors())
+    made.ended(job)
+    made.drop(job)
+    assert 0 == made.held(0)
+    assert reserved(made, 2) is not None
+
+
+def test_what_is_read_meanwhile_is_not_begun_as_well() -> None:
+    """
+    Whether it was only taken up, or waited already when the commit was through.
+    """
+    for queued in (False, True):
+        made, _ = hand(0)
+        job = reserved(made)
+        assert job is not None
+        (read,) = made.admit(waiting(1), made.cursors())
+        read.read(app())
+        if queued:
+            made.wait([read])
+        assert [] == made.pick()
+
+        made.enter(job, "1-0")
+        if not queued:
+            made.wait([read])
+
+        assert [] == made.pick()
+        assert made.has(job)
+        assert not made.has(read)
+
+
+def test_what_was_read_goes_on_when_nobody_knows_of_the_commit() -> None:
+    """
+    Its place comes free, and it is begun the usual way.
+    """
+    made, _ = hand(0, threads=1)
+    job = reserved(made)
+    assert job is not None
+    (read,) = made.admit(waiting(1), made.cursors())
+    read.read(app())
+    made.wait([read])
+
+    made.leave(job)
+
+    assert [read] == made.pick()
+    assert 0 == made.held(0)
+
+
+def test_nobody_is_overtaken_by_a_commit() -> None:
+    """
+    Where others wait for a place, or the partition is not ours, there is none for a commit.
+    """
+    made, _ = hand(3, threads=2)
+    assert reserved(made, 4) is None
+    made.pick()
+    assert reserved(made, 4) is None
+
+    other, _ = hand(0)
+    other.revoke(0)
+    assert reserved(other) is None
+
+
+def test_what_is_kept_is_known_when_nothing_is_being_begun() -> None:
+    """
+    Then it is all that is held, and what a commit may be about to begin; nothing is said of a partition that is ours.
+    """
+    made, (first, second, _) = hand(3, threads=3)
+    assert made.keeping(0) is None
+    picked = made.pick()
+    made.revoke(0)
+    assert made.keeping(0) is None
+
+    made.begun(first)
+    for job in picked[1:]:
+        made.not_begun(job)
+
+    assert [first.ticket.id] == [ticket.id for ticket in made.keeping(0) or ()]
+    assert not made.has(second)
+
+    other, _ = hand(0)
+    assert reserved(other, 7) is not None
+    other.revoke(0)
+    assert [("c-7:0", "")] == [(ticket.id, ticket.position) for ticket in other.keeping(0) or ()]

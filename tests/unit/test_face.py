@@ -33,8 +33,8 @@ def test_all_is_what_is_visible(face: types.ModuleType) -> None:
     """
     visible = {
         name
-        for name, value in vars(face).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        for name in dir(face)
+        if not name.startswith("_") and not isinstance(getattr(face, name), types.ModuleType)
     }
 
     assert visible == set(face.__all__)

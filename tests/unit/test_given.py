@@ -50,6 +50,15 @@ def failure(check: Callable[[], object]) -> str:
 # -- what holds
 
 
+@pytest.mark.parametrize("thing", [None, "order", [Order], {"order": Order}, Order()])
+def test_a_scenario_is_of_a_workflow_class(thing: Any) -> None:
+    """
+    Whatever else is given, the error says so.
+    """
+    with pytest.raises(WorkflowError, match="is no Workflow class; give the class itself"):
+        given(thing)
+
+
 def test_an_order_from_beginning_to_end() -> None:
     """
     Commands in a row: each is decided on what the ones before it left.

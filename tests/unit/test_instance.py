@@ -18,10 +18,14 @@ FINISHED = {RunState.COMPLETED, RunState.CANCELLED, RunState.DATA_DELETED}
 @pytest.mark.parametrize(("source", "target"), list(product(RunState, RunState)))
 def test_the_table_is_the_law(source: RunState, target: RunState) -> None:
     """
-    A move that the table has leads there; any other is refused with both names and the legal ones.
+    A move that the table has leads there; any other is refused with both names and the legal ones, and one that leads
+    nowhere is told so.
     """
     if target in MOVES[source]:
         assert target is move(source, target)
+    elif target is source:
+        with pytest.raises(UsageError, match=f"the instance is {source} already"):
+            move(source, target)
     else:
         with pytest.raises(UsageError) as caught:
             move(source, target)
@@ -55,14 +59,17 @@ def test_what_is_finished_stays_finished() -> None:
     """
     assert {state for state in RunState if state.finished} == FINISHED
     assert all(MOVES[state] <= FINISHED for state in FINISHED)
-    assert all(MOVES[state] for state in RunState)
+    assert all(MOVES[state] for state in RunState if state is not RunState.DATA_DELETED)
 
 
 def test_only_a_finished_instance_loses_its_data() -> None:
     """
-    Data is deleted after the end, and may be deleted again.
+    Data is deleted after the end, and that is the last that happens.
     """
-    assert {state for state in RunState if RunState.DATA_DELETED in MOVES[state]} == FINISHED
+    assert {state for state in RunState if RunState.DATA_DELETED in MOVES[state]} == FINISHED - {
+        RunState.DATA_DELETED
+    }
+    assert not MOVES[RunState.DATA_DELETED]
 
 
 def test_run_states_are_stored_under_their_names() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast import Retry, UsageError
+from holdfast import Retry, WorkflowError
 
 
 def test_waits_grow_up_to_the_cap() -> None:
@@ -62,12 +62,27 @@ def test_many_attempts_do_not_overflow() -> None:
         {"factor": 0.5},
         {"cap": float("nan")},
         {"jitter": 2},
+        {"attempts": None},
+        {"cap": float("inf")},
+        {"first": False},
         {"unless": (ValueError("an instance"),)},
+        {"unless": None},
+        {"unless": "ValueError"},
+        {"unless": [5]},
+        {"unless": (ValueError, (KeyError, OSError))},
     ],
 )
 def test_senseless_policies_are_refused(values: dict[str, Any]) -> None:
     """
     The message names the argument.
     """
-    with pytest.raises(UsageError, match=next(iter(values))):
+    with pytest.raises(WorkflowError, match=next(iter(values))):
         Retry(**values)
+
+
+@pytest.mark.parametrize("unless", [ValueError, (ValueError,), [ValueError], {ValueError}])
+def test_what_would_not_help_is_one_class_or_several(unless: Any) -> None:
+    """
+    However it is written, it is a tuple.
+    """
+    assert (ValueError,) == Retry(unless=unless).unless

@@ -2,9 +2,11 @@
 Schedules: what is wrong with one is said when the app is made, and its ticks come when they should.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -35,6 +37,20 @@ def times(found: Any, count: int) -> list[str]:
 # -- declarations
 
 
+async def soon(tick: datetime) -> controls.PlaceOrder:
+    """
+    What a schedule would have to wait for.
+    """
+    return controls.PlaceOrder("o-1")
+
+
+def one_by_one(tick: datetime) -> Iterator[controls.PlaceOrder]:
+    """
+    What a schedule would have to go through.
+    """
+    yield controls.PlaceOrder("o-1")
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -55,9 +71,48 @@ def times(found: Any, count: int) -> list[str]:
         ({"cron": None, "every": timedelta(milliseconds=10)}, "the least is 0:00:01"),
         ({"overlap": "wait"}, "overlap is 'wait'; there are: allow, skip, queue"),
         ({"catch_up": "some"}, "catch_up is 'some'; there are: skip, last, all"),
-        ({"window": timedelta(0)}, "it must be longer than nothing"),
-        ({"command": "PlaceOrder"}, "`command` and `filter` are functions"),
-        ({"filter": "weekdays"}, "`command` and `filter` are functions"),
+        ({"overlap": None}, "overlap is None; there are: allow, skip, queue"),
+        ({"catch_up": CatchUp}, "catch_up is the class CatchUp; there are: skip, last, all"),
+        ({"name": None}, "schedule None: a name is"),
+        ({"cron": 5}, "schedule 'nightly': `cron` is 5; it must be a line, such as cron=\"0 2 * * *\""),
+        ({"cron": None, "every": 3}, "`every` is 3; it must be a timedelta, such as timedelta(hours=1)"),
+        ({"cron": None, "every": "1h"}, "`every` is '1h'; it must be a timedelta"),
+        ({"cron": None, "every": timedelta}, "`every` is the class timedelta; it must be a timedelta"),
+        ({"cron": None, "every": timedelta.max}, "the least is 0:00:01 and the most 36500 days"),
+        (
+            {"window": 5},
+            "schedule 'nightly': `window` is 5; it must be a timedelta, such as timedelta(hours=1)",
+        ),
+        ({"window": timedelta(0)}, "`window` is 0:00:00; the least is 0:00:00.001000"),
+        ({"tz": None}, 'there is no time zone None; write the name of one, such as tz="Europe/Berlin"'),
+        (
+            {"tz": ZoneInfo("UTC")},
+            "there is no time zone zoneinfo.ZoneInfo(key='UTC'); write the name of one",
+        ),
+        (
+            {"command": "PlaceOrder"},
+            "`command` is 'PlaceOrder', which cannot be called; write def command(tick), or command=lambda tick: ",
+        ),
+        ({"command": controls.PlaceOrder("o-1")}, "which cannot be called; write def command(tick)"),
+        (
+            {"command": controls.PlaceOrder},
+            "`command` is the class PlaceOrder; write def command(tick), or command=lambda",
+        ),
+        ({"command": None}, "`command` is None, which cannot be called"),
+        (
+            {"command": lambda: controls.PlaceOrder("o-1")},
+            "schedule 'nightly': `command` takes (), but is called with (tick); write def command(tick)",
+        ),
+        ({"command": lambda tick, app: None}, "`command` takes (tick, app), but is called with (tick)"),
+        (
+            {"command": soon},
+            "`command` is async, but nobody awaits it; write def command(tick) without async",
+        ),
+        ({"command": one_by_one}, "`command` has a yield, so that calling it runs nothing"),
+        ({"filter": "weekdays"}, "`filter` is 'weekdays', which cannot be called; write def filter(tick)"),
+        ({"filter": 0}, "`filter` is 0, which cannot be called"),
+        ({"filter": lambda: True}, "`filter` takes (), but is called with (tick)"),
+        ({"filter": soon}, "`filter` is async"),
     ],
 )
 def test_a_wrong_schedule_is_refused_when_the_app_is_made(changes: dict[str, Any], problem: str) -> None:

@@ -147,7 +147,7 @@ def test_an_instance_waits_for_its_timer(site: Site) -> None:
     (wait,) = only(site.find()).waits
 
     assert ("timer", mine.due_ms) == (wait.kind, wait.until_ms)
-    assert wait.what.endswith("which is due")
+    assert wait.what.endswith(" to be sent")
 
 
 def test_an_overdue_timer_is_stuck_itself(site: Site) -> None:

@@ -13,6 +13,7 @@ from holdfast.brokers.memory import MemoryJournal, MemoryServer
 from holdfast.brokers.memory_timers import MemoryTimers
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.errors import NotDurable, PublishFailed, Unavailable
+from holdfast.runtime.loopback import Loopback
 from holdfast.runtime.timers import Due
 from tests import controls
 
@@ -29,6 +30,7 @@ class Wire:
         self.sent: list[bytes] = []
         self.failures = 0
         self.closed = False
+        self.crowded = False
 
     def publish(self, partition: int, body: bytes) -> Future[None]:
         future: Future[None] = Future()
@@ -56,7 +58,10 @@ class Bench:
         self.timers = MemoryTimers(self.server)
         self.wire = Wire()
         self.lane = TimerLane(
-            "timer.0", "w-1", self.wire, TimerPorts(self.timers, self.journal, lambda: None)
+            "timer.0",
+            "w-1",
+            Loopback().publisher(self.wire),
+            TimerPorts(self.timers, self.journal, lambda: None),
         )
         self.lane.assign(PARTITION)
 
@@ -76,6 +81,14 @@ class Bench:
         assert batch is not None
         return batch
 
+    def send(self) -> None:
+        """
+        Send what is taken.
+        """
+        batch = self.taken()
+        self.lane.work(batch)
+        self.lane.settle(batch)
+
 
 @pytest.fixture
 def bench() -> Bench:
@@ -94,17 +107,13 @@ def test_timers_go_by_the_servers_clock(bench: Bench) -> None:
     assert bench.lane.take(0.05) is None
 
     bench.clock.advance(timedelta(minutes=1))
-    batch = bench.taken()
-    bench.lane.work(batch)
-    bench.lane.settle(batch)
+    bench.send()
 
     assert [soon] == bench.wire.sent
     assert bench.lane.take(0.05) is None
 
     bench.clock.advance(timedelta(hours=1))
-    batch = bench.taken()
-    bench.lane.work(batch)
-    bench.lane.settle(batch)
+    bench.send()
 
     assert [soon, late] == bench.wire.sent
     assert (2, 2, 2) == (bench.lane.counts.moved, bench.lane.counts.sent, bench.lane.counts.batches)
@@ -121,7 +130,7 @@ def test_a_sleeping_lane_is_woken(bench: Bench) -> None:
     sleeper.join(15)
 
     assert found[0] is not None
-    assert [body] == [one.body for one in found[0].waiting]
+    assert [body] == [one.body for one in found[0].due]
 
 
 def test_what_was_not_confirmed_is_sent_again(bench: Bench) -> None:
@@ -130,9 +139,9 @@ def test_what_was_not_confirmed_is_sent_again(bench: Bench) -> None:
     """
     bodies = bench.set(0, 0, 0)
     bench.wire.failures = 2
-    batch = bench.taken()
-    bench.lane.work(batch)
-    bench.lane.settle(batch)
+    bench.send()
+    assert bodies[2:] == bench.wire.sent
+    bench.send()
 
     assert sorted(bodies) == sorted(bench.wire.sent)
     assert {} == bench.server.due[PARTITION]
@@ -166,8 +175,8 @@ def test_nothing_is_sent_before_it_is_durable(bench: Bench, monkeypatch: pytest.
 
     monkeypatch.setattr(bench.journal, "barrier", barrier)
     bench.set(0)
-    batch = bench.taken()
-    bench.lane.work(batch)
+    for _ in range(3):
+        bench.send()
 
     assert [0, 0, 0] == tries
     assert 1 == len(bench.wire.sent)
@@ -184,12 +193,8 @@ def test_what_cannot_be_removed_is_sent_again(bench: Bench, monkeypatch: pytest.
 
         patch.setattr(bench.timers, "remove", remove)
         (body,) = bench.set(0)
-        batch = bench.taken()
-        bench.lane.work(batch)
-        bench.lane.settle(batch)
-    batch = bench.taken()
-    bench.lane.work(batch)
-    bench.lane.settle(batch)
+        bench.send()
+    bench.send()
 
     assert [body, body] == bench.wire.sent
     assert {} == bench.server.due[PARTITION]
@@ -228,7 +233,7 @@ def test_a_fenced_lane_sends_nothing(bench: Bench) -> None:
 
     bench.server.owners["timer", PARTITION] = "w-1"
 
-    assert 1 == len(bench.taken().waiting)
+    assert 1 == len(bench.taken().due)
 
 
 def test_a_server_that_is_away_ends_no_lane(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +251,7 @@ def test_a_server_that_is_away_ends_no_lane(bench: Bench, monkeypatch: pytest.Mo
         assert bench.lane.take(0.01) is None
         assert bench.lane.drained(PARTITION)
 
-    assert 1 == len(bench.taken().waiting)
+    assert 1 == len(bench.taken().due)
 
 
 def test_closing_lets_go(bench: Bench) -> None:
@@ -258,3 +263,58 @@ def test_closing_lets_go(bench: Bench) -> None:
 
     assert bench.wire.closed
     assert bench.lane.take(5) is None
+
+
+def test_a_flight_holds_up_its_own_partition_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    While what was published of a partition is unconfirmed nothing more of it is moved, and others take their turn.
+    """
+    open_: list[Future[None]] = []
+
+    def publish(_partition: int, body: bytes) -> Future[None]:
+        bench.wire.sent.append(body)
+        open_.append(Future())
+        return open_[-1]
+
+    other = next(ref for ref in map(controls.ref, "abcdefgh") if ref.partition != PARTITION)
+    monkeypatch.setattr(bench.wire, "publish", publish)
+    first, second = bench.set(0, 60_000)
+    bench.send()
+    assert bench.wire.sent == [first]
+    bench.clock.advance(timedelta(minutes=1))
+    bench.lane.assign(other.partition)
+    assert bench.lane.take(0.05) is None
+
+    elsewhere = controls.timer("t-9", delay_ms=0)
+    bench.journal.commit([controls.commit(other, "c-2", timers=[elsewhere])], "w-1")
+    bench.send()
+    assert bench.wire.sent == [first, elsewhere.envelope]
+    bench.lane.revoke(PARTITION)
+    assert not bench.lane.drained(PARTITION)
+
+    open_[0].set_result(None)
+    assert bench.lane.take(0.05) is None
+    assert bench.lane.drained(PARTITION)
+    assert not bench.lane.drained(other.partition)
+    bench.lane.assign(PARTITION)
+    bench.send()
+    assert bench.wire.sent == [first, elsewhere.envelope, second]
+
+
+def test_a_landing_wakes_a_lane_that_waits(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What is due behind a flight is moved as soon as that has landed.
+    """
+    flying: Future[None] = Future()
+    monkeypatch.setattr(bench.wire, "publish", lambda _partition, _body: flying)
+    _, second = bench.set(0, 60_000)
+    bench.send()
+    bench.clock.advance(timedelta(minutes=1))
+    found: list[TimerBatch | None] = []
+    sleeper = threading.Thread(target=lambda: found.append(bench.lane.take(20)))
+    sleeper.start()
+    flying.set_result(None)
+    sleeper.join(15)
+
+    assert found[0] is not None
+    assert [second] == [one.body for one in found[0].due]

@@ -423,6 +423,35 @@ def test_a_removed_schedule_is_gone_until_it_is_set_again() -> None:
     assert ms(6) == told.next
 
 
+def test_a_schedule_that_is_set_again_has_no_past() -> None:
+    """
+    But for what its ticks' names are made of: under those of before nothing would be sent. The instance that it
+    started last may still run.
+    """
+    told = Told(overlap=Overlap.SKIP)
+    told.tell(TriggerSchedule("s"))
+    (send,) = told.sending()
+    told.sent(send, "a")
+    told.tell(TriggerSchedule("s"))
+    (send,) = told.sending()
+    told.tell(TickBusy("s", send.tick))
+    assert (1, 1, 2) == (told.state.sent, told.state.skipped, len(told.state.outcomes))
+    told.tell(RemoveSchedule("s"))
+    told.tell(EnsureSchedule("s", spec(overlap=Overlap.SKIP)))
+
+    assert (0, 0, 0, ()) == (
+        told.state.sent,
+        told.state.skipped,
+        told.state.failed,
+        told.state.outcomes,
+    )
+    told.tell(TriggerSchedule("s"))
+    (send,) = told.sending()
+    assert "trigger-3" == send.tick
+    assert send.after is not None
+    assert "a" == send.after.key
+
+
 def test_a_tick_is_not_sent_by_the_schedule_itself() -> None:
     """
     What only the timer pool can do is refused where it does not belong.

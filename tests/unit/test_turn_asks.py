@@ -10,7 +10,7 @@ from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.decision import Decision, accept
 from holdfast.runtime.message import Envelope
-from holdfast.runtime.record import EffectEntry
+from holdfast.runtime.record import Asked, AskedTimer, EffectEntry
 from tests import controls
 from tests.unit.desk import Desk, ref, sent
 from tests.unit.trouble import Arrange, Do, Done, Ended, Exploded, Mood, Shout, Troublemaker, Wake
@@ -77,9 +77,41 @@ def test_a_command_that_is_not_accepted_asks_for_nothing() -> None:
     assert ["c-1:0", "c-1:1"] == [effect.id for effect in desk.effects(ref())]
 
 
+def test_a_record_says_what_was_asked_for() -> None:
+    """
+    By name, in the order of the ids; one that asked for nothing is no longer for it.
+    """
+    desk = Desk()
+
+    desk.run(
+        sent(Do("t-1", "shout"), "c-1"),
+        sent(Arrange("t-1", ("nap", "sleep"), (("nap", 60), (None, 0.5))), "c-2"),
+        sent(Do("t-1"), "c-3"),
+    )
+
+    timers = (AskedTimer("Wake", "nap", delay_ms=60_000), AskedTimer("Wake", delay_ms=500))
+    assert [
+        Asked(effects=("Shout", "Shout")),
+        Asked(timers=timers, cancels=("nap", "sleep")),
+        None,
+    ] == [entry.asked for entry in desk.log(ref())]
+
+
+def test_a_record_says_how_many_attempts_an_effect_took() -> None:
+    """
+    That sent its command; none for what anybody else sent.
+    """
+    desk = Desk()
+
+    desk.run(sent(Do("t-1"), "c-1"), sent(Do("t-1"), "c-2", cause="c-1:0", attempts=3))
+
+    assert [0, 3] == [entry.attempts for entry in desk.log(ref())]
+
+
 def test_a_timer_carries_its_command() -> None:
     """
-    When it is due, an envelope is sent whose id is its own for ever, and whose cause is the command that set it.
+    When it is due, an envelope is sent whose id is its own for ever, and whose cause is the command that set it. Where it
+    is traced it says since when.
     """
     desk = Desk()
 
@@ -88,7 +120,10 @@ def test_a_timer_carries_its_command() -> None:
     ((due_ms, timer),) = desk.journal.timers(ref().partition, 10)
     envelope = decode_envelope(timer.envelope)
     command = desk.app.definition("trouble").commands.decode(envelope.payload)
-    expected = Envelope("c-1:t0", "trouble", "t-1", envelope.payload, cause="c-1", trace="00-abc-def-01")
+    when = controls.NOW_MS
+    expected = Envelope(
+        "c-1:t0", "trouble", "t-1", envelope.payload, when, cause="c-1", trace="00-abc-def-01"
+    )
     assert (Wake("t-1", "0"), expected) == (command, envelope)
     assert controls.NOW_MS + 60_000 == due_ms
 

@@ -10,7 +10,7 @@ from holdfast.runtime import faults
 from holdfast.runtime.cache import ActorCache
 from holdfast.runtime.faults import Point
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.turn import TurnResult
+from holdfast.runtime.turn_result import TurnResult
 from tests import controls
 from tests.unit.desk import Desk, ids, ref, replies, sent
 from tests.unit.trouble import Do, Done, Mood, Troublemaker

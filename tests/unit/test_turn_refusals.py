@@ -5,6 +5,7 @@ The turn: refusals are answered, remembered where somebody was told, and told ag
 import msgspec
 import pytest
 
+from holdfast.runtime.control import Pause, Resume
 from holdfast.runtime.outcome import Answer
 from tests.unit.desk import Desk, ref, replies, sent
 from tests.unit.trouble import Do, Mood
@@ -97,6 +98,61 @@ def test_what_was_refused_stays_refused_within_a_batch() -> None:
         address: (answer.kind, answer.reason, answer.duplicate) for address, answer in replies(result).items()
     }
     assert (1, 1, 1) == (result.accepted, result.rejected, result.duplicates)
+
+
+def test_what_was_refused_stays_refused_behind_a_pause() -> None:
+    """
+    The second copy is not kept for the paused instance, to be accepted when that goes on: its sender was told.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1"), "c-1"))
+
+    result = desk.run(
+        sent(Do("t-1", "even"), "c-2", reply_to="me/c-2"),
+        sent(Do("t-1"), "c-3"),
+        sent(Pause(), "p", key="t-1"),
+        sent(Do("t-1", "even"), "c-2", reply_to="you/c-2"),
+    )
+    desk.run(sent(Resume(), "r", key="t-1"))
+
+    assert {"rejected"} == {answer.kind for answer in replies(result).values()}
+    assert ["c-1", "c-3", "p", "r"] == desk.commands(ref())
+
+
+def test_what_was_refused_stays_refused_behind_a_resume() -> None:
+    """
+    What comes behind a resume is planned apart from what came before it, and knows of its refusals all the same.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1"), "c-1"))
+
+    result = desk.run(
+        sent(Do("t-1", "even"), "c-2", reply_to="me/c-2"),
+        sent(Do("t-1"), "c-3"),
+        sent(Pause(), "p", key="t-1"),
+        sent(Resume(), "r", key="t-1"),
+        sent(Do("t-1", "even"), "c-2", reply_to="you/c-2"),
+    )
+
+    assert {"rejected"} == {answer.kind for answer in replies(result).values()}
+    assert ["c-1", "c-3", "p", "r"] == desk.commands(ref())
+
+
+def test_what_was_refused_stays_refused_among_suspects() -> None:
+    """
+    Suspects are decided one after another, before anything is remembered.
+    """
+    desk = Desk()
+    desk.run(sent(Do("t-1"), "c-1"))
+
+    result = desk.run(
+        sent(Do("t-1", "even"), "c-2", reply_to="me/c-2", redeliveries=5),
+        sent(Do("t-1"), "c-3", redeliveries=5),
+        sent(Do("t-1", "even"), "c-2", reply_to="you/c-2", redeliveries=5),
+    )
+
+    assert {"rejected"} == {answer.kind for answer in replies(result).values()}
+    assert ["c-1", "c-3"] == desk.commands(ref())
 
 
 def test_a_remembered_refusal_is_the_first_outcome() -> None:

@@ -14,7 +14,8 @@ from holdfast.runtime.keys import Ref
 from holdfast.runtime.message import Command
 from holdfast.runtime.ports import Delivery
 from holdfast.runtime.record import Moved
-from holdfast.runtime.turn import PARKED_PER_COMMIT, Limits, TurnResult
+from holdfast.runtime.turn import PARKED_PER_COMMIT, Limits
+from holdfast.runtime.turn_result import TurnResult
 from tests import controls
 from tests.unit import trouble
 from tests.unit.desk import Desk, ids, ref, replies, sent
@@ -282,9 +283,9 @@ def test_a_pause_with_an_end_sets_a_timer_that_resumes() -> None:
     [
         ([], Pause(), "there is no trouble/t-1"),
         ([], Cancel(), "there is no trouble/t-1"),
-        ([do("c-0")], Resume(), "an instance that is running cannot become running"),
+        ([do("c-0")], Resume(), "the instance is running already"),
         ([do("c-0")], DeleteData(), "an instance that is running cannot become data-deleted"),
-        ([do("c-0"), control(Pause(), "p")], Pause(), "an instance that is paused cannot become paused"),
+        ([do("c-0"), control(Pause(), "p")], Pause(), "the instance is paused already"),
         (
             [do("c-0"), control(Pause(), "p")],
             DeleteData(),
@@ -375,8 +376,27 @@ def test_deleted_data_leaves_a_tombstone() -> None:
     assert [ref()] == result.erased
     assert {"c-2": "completed", "c-0": "completed"} == told(desk.run(do("c-2"), do("c-0")))
     assert {"d": "accepted"} == told(desk.run(control(DeleteData("asked for"), "d")))
-    assert {"d-2": "accepted"} == told(desk.run(control(DeleteData("again"), "d-2")))
-    assert ["d-2"] == desk.commands(ref())
+
+
+def test_what_is_deleted_is_not_deleted_again() -> None:
+    """
+    Whoever asks again is told that it is so, and nothing is recorded; what came since and left something elsewhere is
+    cleared away.
+    """
+    desk = Desk()
+    desk.run(do("c-0"), do("c-1", "end"), control(DeleteData(), "d"))
+    before = desk.opened(ref())
+
+    for _ in range(2):
+        result = desk.run(control(DeleteData("again"), "d-2"), control(DeleteData("again"), "d-3"))
+        assert {"d-2": "completed", "d-3": "completed"} == told(result)
+        assert RunState.DATA_DELETED == replies(result)["me/d-2"].reason
+        assert {ref()} == set(result.erased)
+        assert ["d-2", "d-3"] == ids(result.done)
+        desk.forget()
+
+    after = desk.opened(ref())
+    assert (before.seq, before.head, ["d"]) == (after.seq, after.head, desk.commands(ref()))
 
 
 def test_a_workflow_may_keep_something() -> None:
@@ -440,3 +460,121 @@ def test_timers_of_a_paused_instance_are_kept_in_order_too() -> None:
     desk.run(Delivery(ref().partition, timer.envelope, 0, "t"), control(Resume(), "r"))
 
     assert ["c-0", "p", "r", "a", "c-0:t0"] == desk.commands(ref())
+
+
+# -- a paused instance that keeps as much as it may
+
+
+class Small(Troublemaker):
+    """
+    Keeps two commands while it is paused.
+    """
+
+    parked_max = 2
+
+
+def test_a_paused_instance_keeps_so_many_commands_and_no_more() -> None:
+    """
+    Who waits for the answer is told that there is no room, and nothing of his is kept; what nobody waits for becomes a
+    dead letter, which can be sent again. What is kept stays, and is decided when it goes on.
+    """
+    desk = Desk(App(workflows=[Small]))
+    desk.run(do("c-1"), control(Pause("lunch"), "p"))
+    result = desk.run(do("c-2"), do("c-3"), do("c-4"), sent(Do("t-1"), "c-5"))
+
+    assert ["c-2", "c-3", "c-4", "c-5"] == sorted(ids(result.done))
+    assert {"c-2": "parked", "c-3": "parked", "c-4": "rejected"} == told(result)
+    reason = replies(result)["me/c-4"].reason
+    assert "trouble/t-1 is paused: lunch, and 2 commands are kept for it already, which is the most" in reason
+    assert "Small.parked_max" in reason
+    (letter,) = result.dead
+    assert ("c-5", f"CrowdedOut: {reason}") == (letter.command_id, letter.error)
+    assert (2, 1) == (result.parked, result.rejected)
+
+    desk.run(control(Resume(), "r"))
+    assert ["c-1", "p", "r", "c-2", "c-3"] == desk.commands(ref())
+
+
+def test_a_second_copy_of_what_is_kept_is_not_refused() -> None:
+    """
+    What is kept already needs no room: its sender is told what he was told the first time.
+    """
+    desk = Desk(App(workflows=[Small]))
+    desk.run(do("c-1"), control(Pause(), "p"), do("c-2"), do("c-3"))
+    result = desk.run(do("c-2"), do("c-4"))
+
+    assert {"c-2": "parked", "c-4": "rejected"} == told(result)
+
+
+def test_what_was_refused_for_want_of_room_stays_refused() -> None:
+    """
+    A worker that died before it acknowledged it tells its sender the same, although there is room now.
+    """
+    desk = Desk(App(workflows=[Small]))
+    refused = do("c-4")
+    desk.run(do("c-1"), control(Pause(), "p"), do("c-2"), do("c-3"), refused)
+    desk.run(control(Resume(), "r"))
+    refused.redeliveries = 1
+    result = desk.run(refused)
+
+    assert {"c-4": "rejected"} == told(result)
+    assert "c-4" not in desk.commands(ref())
+
+
+# -- controls that say anything
+
+
+@pytest.mark.parametrize("command", [Pause("x" * 5_000), Resume("x" * 5_000), Cancel("x" * 5_000)])
+def test_a_control_whose_record_is_too_large_becomes_a_dead_letter(command: Command) -> None:
+    """
+    It would fit into a message and not into its record: it is given up, and its neighbours are decided.
+    """
+    desk = Desk(limits=Limits(payload_bytes_max=5_000))
+    desk.run(do("c-1"))
+    if isinstance(command, Resume):
+        desk.run(control(Pause(), "p"))
+    result = desk.run(control(command, "long"), do("c-2"))
+
+    assert ["c-2", "long"] == sorted(ids(result.done))
+    assert [("long", True)] == [(one.command_id, "PayloadTooLarge" in one.error) for one in result.dead]
+    assert "dead" == told(result)["long"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Pause(resume_after_ms=2**64 - 1),
+        Pause(resume_at_ms=2**64 - 1),
+        Pause(resume_at_ms=-(2**63)),
+        Pause(resume_after_ms=-(2**63)),
+    ],
+)
+def test_a_pause_with_any_numbers_can_be_kept(command: Command) -> None:
+    """
+    Its end is within what Redis and clocks can tell apart, whatever a sender wrote.
+    """
+    desk = Desk()
+    desk.run(do("c-1"))
+    result = desk.run(control(command, "p"))
+
+    assert {"p": "accepted"} == told(result)
+    for due_ms, _ in desk.journal.timers(ref().partition, 10):
+        assert 0 < due_ms <= 2**54
+
+
+def test_ids_of_timers_do_not_grow() -> None:
+    """
+    A timer whose command sets the next one, for years: the ids of the last are as long as those of the first few.
+    """
+    desk = Desk(controls.app())
+    found, seen = "c-1", set()
+    for number in range(100):
+        delivery = controls.delivery(controls.PlaceOrder(f"o-{number}"), command_id=found)
+        desk.run(delivery)
+        ((_, timer),) = desk.journal.timers(delivery.partition, 10)
+        desk.server.timers[delivery.partition].clear()
+        found = decode_envelope(timer.envelope).id
+        assert len(found) <= 64
+        seen.add(found)
+
+    assert 100 == len(seen)

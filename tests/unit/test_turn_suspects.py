@@ -9,7 +9,8 @@ import pytest
 from holdfast.brokers.memory import MemoryJournal
 from holdfast.runtime.errors import Unavailable
 from holdfast.runtime.ports import Commit, CommitResult, Delivery
-from holdfast.runtime.turn import SUSPECT_REDELIVERIES, Limits
+from holdfast.runtime.suspicion import SUSPECT_REDELIVERIES
+from holdfast.runtime.turn import Limits
 from tests.unit.desk import IMPATIENT, Desk, ids, raw, ref, replies, sent
 from tests.unit.trouble import Do, Troublemaker
 

@@ -4,7 +4,7 @@ The turn: what cannot be decided yet waits, holds up what comes after it, and is
 
 import pytest
 
-from holdfast.runtime.clock import monotonic
+from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.codec import encode
 from holdfast.runtime.keys import partition_of
 from holdfast.runtime.message import Envelope
@@ -29,9 +29,9 @@ def of_nobody(command_id: str = "c-1", key: str = "x-1") -> Delivery:
 
 def waited(delivery: Delivery, seconds: float) -> Delivery:
     """
-    A delivery that was put off so long ago.
+    A delivery that was put off so long ago, by the clock of a desk.
     """
-    delivery.deferred_since = monotonic() - seconds
+    delivery.deferred_since = ManualClock(controls.NOW).monotonic() - seconds
     return delivery
 
 

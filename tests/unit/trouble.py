@@ -113,6 +113,9 @@ TROUBLES: dict[str, Callable[[Do], Any]] = {
     "foreign effect": lambda do: accept(Done(1)).effect(Whisper()),
     "foreign timer": lambda do: accept(Done(1)).timer(controls.PlaceOrder("o-1"), after=timedelta(0)),
     "timer elsewhere": lambda do: accept(Done(1)).timer(Wake("another"), after=timedelta(0)),
+    "no tuple": lambda do: Accept(Done(1)),  # type: ignore[arg-type]  # the trouble
+    "no timer": lambda do: Accept((Done(1),), timers=(Wake(do.id),)),  # type: ignore[arg-type]  # the trouble
+    "class of an event": lambda do: accept(Done),
     "timer without time": lambda do: Accept((Done(1),), timers=(Timer(Wake(do.id)),)),
     "explode": lambda do: accept(Exploded()),
     "too large": lambda do: accept(Done(1, "x" * do.amount)),

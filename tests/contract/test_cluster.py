@@ -1,0 +1,125 @@
+"""
+What only a cluster does: slots move, and calls find them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from holdfast.brokers.redis_link import RedisLink
+from holdfast.runtime.errors import Unavailable
+from tests import controls
+from tests.contract.worlds import RedisWorld, log_of, write
+from tests.support.processes import eventually
+from tests.support.servers import ClusterNode, RedisCluster
+
+REF = controls.ref()
+
+
+class Moving:
+    """
+    A slot on its way from one server to another.
+    """
+
+    def __init__(self, cluster: RedisCluster, key: str) -> None:
+        self.slot = key_slot(key.encode())
+        self.source = cluster.primary_of(key)
+        self.target = next(node for node in cluster.primaries if node is not self.source)
+        self._nodes = cluster.nodes
+
+    def begin(self) -> None:
+        self._say(self.target, "IMPORTING", self._id(self.source))
+        self._say(self.source, "MIGRATING", self._id(self.target))
+
+    def move_keys(self) -> None:
+        with self.source.client() as client:
+            for key in client.execute_command("CLUSTER GETKEYSINSLOT", self.slot, 1_000):
+                client.execute_command("MIGRATE", "127.0.0.1", self.target.port, key, 0, 5_000)
+
+    def end(self) -> None:
+        for node in (self.target, self.source):
+            self._say(node, "NODE", self._id(self.target))
+
+    def _say(self, node: ClusterNode, what: str, whom: str) -> None:
+        with node.client() as client:
+            client.execute_command("CLUSTER SETSLOT", self.slot, what, whom)
+
+    @staticmethod
+    def _id(node: ClusterNode) -> str:
+        with node.client() as client:
+            return str(client.execute_command("CLUSTER MYID"))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """
+    A cluster of which a test may move slots.
+    """
+    with RedisCluster(tmp_path, replicas=0) as found:
+        yield found
+
+
+def test_a_partition_moves_to_another_server(cluster: RedisCluster) -> None:
+    """
+    While its slot is on its way, what is not there is asked for at the other server, and scripts over both are refused
+    without having written; when it has arrived, everything is there and goes on.
+    """
+    world = RedisWorld(cluster.url)
+    journal, desk = world.journal(), world.desk()
+    view = write(journal, REF, "c-1")
+    moving = Moving(cluster, world.keys.actor(REF))
+    moving.begin()
+
+    assert [None] == desk.recall([(REF.partition, "x")])
+    assert [1] == desk.begin([(REF.partition, "y")])
+    assert [2] == desk.begin([(REF.partition, "y")])
+    with pytest.raises(Unavailable, match="Multiple keys request"):
+        write(journal, view, "c-2")
+    moving.move_keys()
+    moving.end()
+
+    eventually(lambda: _written(world, "c-2"), 20)
+    assert ["c-2" in str(log_of(world.journal(), REF)[-1]), 2] == [True, len(log_of(journal, REF))]
+    assert [3] == desk.begin([(REF.partition, "y")])
+    world.close()
+
+
+def test_a_wait_follows_its_stream(cluster: RedisCluster) -> None:
+    """
+    Who waits for a stream that moves meanwhile is woken, and finds it in its new place.
+    """
+    world = RedisWorld(cluster.url)
+    key = world.keys.commands(0)
+    world.client.xadd(key, {"m": "1"})
+    moving = Moving(cluster, key)
+    with RedisLink(world.settings) as link:
+        assert 1 == len(link.read_streams({key: "0-0"}, 10, 100))
+        found: Any = world.client.xrevrange(key, count=1)
+        last = found[0][0].decode()
+        assert [] == link.read_streams({key: last}, 10, 50)
+        moving.begin()
+        moving.move_keys()
+        moving.end()
+        world.client.xadd(key, {"m": "2"})
+
+        def comes() -> bool:
+            try:
+                return len(link.read_streams({key: last}, 10, 1_000)) == 1
+            except Exception:
+                return False
+
+        eventually(comes, 20)
+        assert 1 == link.changes
+    world.close()
+
+
+def _written(world: RedisWorld, command_id: str) -> bool:
+    journal = world.journal()
+    try:
+        write(journal, journal.read([REF])[0], command_id)
+    except Unavailable:
+        return False
+    return True

@@ -1,0 +1,249 @@
+"""
+The effect lane, over ports in memory: what it does about effects that others began, and about handlers that misbehave.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast.actors import runners, wiring
+from holdfast.actors.effects import EffectLane, EffectPorts
+from holdfast.brokers.memory import MemoryPublisher, MemoryServer
+from holdfast.runtime.app import App
+from holdfast.runtime.codec import decode_envelope, encode
+from holdfast.runtime.config import Settings
+from holdfast.runtime.effect import EffectContext
+from holdfast.runtime.effect_queue import HeldBy, Ticket
+from holdfast.runtime.limit import Rate
+from holdfast.runtime.loopback import Loopback
+from holdfast.runtime.message import Command
+from holdfast.runtime.retry import Retry
+from tests import controls
+from tests.controls import ChargeCard, ConfirmPayment, SendReceipt
+from tests.support.processes import eventually
+
+PARTITION = 0
+QUICK = Retry(attempts=3, first=0.01)
+
+
+@dataclass
+class Bench:
+    """
+    A lane that serves one partition of a server in memory, its app, and what it published.
+    """
+
+    server: MemoryServer
+    app: App = field(default_factory=controls.app)
+    settings: Settings = field(
+        default_factory=lambda: Settings.of(
+            redis_url="memory://",
+            namespace=f"t{uuid.uuid4().hex[:8]}",
+            partitions=controls.PARTITIONS,
+            patience_s=0.05,
+        )
+    )
+    lane: EffectLane | None = None
+
+    def put(self, **changes: Any) -> Ticket:
+        """
+        Put an effect into the outbox, and return where it is.
+        """
+        entry = msgspec.structs.replace(controls.effect("c-1:0"), **changes)
+        with self.server.changed:
+            self.server.effects[PARTITION].append(entry)
+            self.server.changed.notify_all()
+        ports = self.ports()
+        *_, waiting = ports.effects.arrivals({PARTITION: "0-0"}, 10, 5.0)
+        return Ticket(PARTITION, waiting.position, entry.workflow, entry.key, entry.id)
+
+    def ports(self) -> wiring.Ports:
+        return wiring.open_ports(self.settings)
+
+    def begin_elsewhere(self, ticket: Ticket, owner: str = "somebody dead") -> None:
+        """
+        Begin an effect as a process would that is no longer among the living.
+        """
+        self.ports().effects.begin([ticket], owner)
+
+    def work(self) -> None:
+        """
+        Serve the partition until nothing is left in its outbox.
+        """
+        ports = EffectPorts(
+            self.ports(), self.ports(), self.ports(), Loopback().publisher(MemoryPublisher(self.server))
+        )
+        lane = self.lane = EffectLane("effect", "we", self.app, ports, self.settings)
+        lane.assign(PARTITION)
+
+        def is_done() -> bool:
+            batch = lane.take(0.01)
+            if batch:
+                lane.work(batch)
+            with self.server.changed:
+                return not self.server.effects[PARTITION]
+
+        eventually(is_done)
+
+    def sent(self) -> list[Any]:
+        """
+        Return the commands that effects led to.
+        """
+        with self.server.changed:
+            bodies = [one.body for queue in self.server.queues.values() for one in queue]
+        definition = self.app.definition("order")
+        return [definition.commands.decode(decode_envelope(body).payload) for body in bodies]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench(MemoryServer())
+    made.server = wiring.memory_server(made.settings)
+    yield made
+    if made.lane is not None:
+        made.lane.close()
+
+
+def test_a_rate_does_not_leave_what_a_dead_process_began(bench: Bench) -> None:
+    """
+    An effect that has to wait for its turn in a rate, and was begun by a process that died, is run all the same.
+    """
+    calls: list[int] = []
+
+    @bench.app.effect(ChargeCard, rate=Rate(1, per=1.2))
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None:
+        calls.append(ctx.attempt)
+
+    bench.put(id="c-0:0")
+    ticket = bench.put(id="c-1:0")
+    bench.begin_elsewhere(ticket)
+    bench.work()
+
+    assert [1, 2] == sorted(calls)
+
+
+def test_what_nobody_handles_and_a_dead_process_began_is_given_up(bench: Bench) -> None:
+    """
+    A process that does not know an effect takes it from the dead one that began it, to make a dead letter of it.
+    """
+    ticket = bench.put()
+    bench.begin_elsewhere(ticket)
+    bench.work()
+
+    (letter,) = bench.ports().dead_letters.list(kind="effect")
+    assert ("c-1:0", 1) == (letter.command_id, letter.attempts)
+    assert "no handler for ChargeCard" in letter.error
+
+
+def test_bytes_that_are_no_effect_and_a_dead_process_began_are_given_up(bench: Bench) -> None:
+    """
+    As above, for what nobody can read.
+    """
+    ticket = bench.put(payload=b"\xc1")
+    bench.begin_elsewhere(ticket)
+    bench.work()
+
+    assert 1 == len(bench.ports().dead_letters.list(kind="effect"))
+
+
+def test_what_a_living_process_began_is_left_to_it(bench: Bench) -> None:
+    """
+    Somebody who does not know an effect does not give up what a living process runs.
+    """
+    ticket = bench.put()
+    bench.ports().membership.beat(controls.member("alive"), 60_000)
+    bench.begin_elsewhere(ticket, "alive")
+    looked = threading.Event()
+
+    def finish() -> None:
+        looked.wait(10)
+        bench.ports().effects.finish([ticket], "alive")
+
+    helper = threading.Thread(target=finish)
+    helper.start()
+    # Long enough for its patience to end several times over.
+    threading.Timer(0.5, looked.set).start()
+    bench.work()
+    helper.join()
+
+    assert [] == bench.ports().dead_letters.list(kind="effect")
+    assert not isinstance(bench.ports().effects.begin([ticket], "we")[0], HeldBy)
+
+
+def test_a_late_end_says_nothing_about_the_next_attempt(bench: Bench) -> None:
+    """
+    What ran out of time may end while the next attempt runs; it is the next one's result that counts.
+    """
+    late: list[threading.Thread] = []
+
+    @bench.app.effect(ChargeCard, retry=QUICK, timeout=0.2)
+    def charge(effect: ChargeCard, ctx: EffectContext) -> ConfirmPayment | None:
+        if ctx.attempt == 1:
+            late.append(threading.current_thread())
+            time.sleep(1)  # in one piece, so that nothing can interrupt it
+            return None
+        while late[0].is_alive():
+            late[0].join(0.01)
+            ctx.heartbeat()
+        return ConfirmPayment(effect.order_id)
+
+    bench.put()
+    bench.work()
+
+    assert [ConfirmPayment("o-1")] == bench.sent()
+    assert [] == bench.ports().dead_letters.list(kind="effect")
+
+
+def test_a_result_that_does_not_fit_its_class_is_a_failure_of_the_effect(bench: Bench) -> None:
+    """
+    A command whose field holds something else is not sent: nobody could read it, and nobody would be told.
+    """
+
+    @bench.app.effect(ChargeCard, retry=Retry(attempts=1))
+    def charge(effect: ChargeCard, ctx: EffectContext) -> Command:
+        return controls.CancelOrder("o-1", reason=5)  # type: ignore[arg-type]  # what it is about
+
+    bench.put()
+    bench.work()
+
+    (letter,) = bench.ports().dead_letters.list(kind="effect")
+    assert (
+        "CancelOrder for 'o-1' cannot be read back as CancelOrder: Expected `str`, got `int`" in letter.error
+    )
+    assert [] == bench.sent()
+
+
+def test_a_handler_that_blocks_the_loop_is_named(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever writes time.sleep in an async handler is told which handler it is.
+    """
+    monkeypatch.setattr(runners, "STALL_S", 0.2)
+    said = threading.Event()
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "blocks the event loop" in record.getMessage():
+                said.set()
+
+    logging.getLogger(runners.__name__).addHandler(ear := Ear())
+
+    @bench.app.effect(SendReceipt)
+    async def careless(effect: SendReceipt, ctx: EffectContext) -> None:
+        said.wait(10)
+
+    bench.put(payload=encode(SendReceipt("o-1")))
+    try:
+        bench.work()
+    finally:
+        logging.getLogger(runners.__name__).removeHandler(ear)
+
+    (record,) = [one for one in caplog.records if "blocks the event loop" in one.getMessage()]
+    assert "careless" in str(vars(record)["handler"])

@@ -1,0 +1,140 @@
+"""
+The steward: what it claimed without hearing so is given back, or nobody could have it as long as it lives.
+"""
+
+from collections.abc import Sequence
+
+import pytest
+
+from holdfast.actors.partitions import Steward
+from holdfast.brokers.memory import MemoryJournal, MemoryMembership, MemoryServer
+from holdfast.runtime.errors import Unavailable
+from holdfast.runtime.keys import Ref
+from holdfast.runtime.shares import shares
+from tests.controls import member
+from tests.support.processes import eventually
+
+
+class Lane:
+    """
+    Holds partitions and has nothing to do in them.
+    """
+
+    def __init__(self) -> None:
+        self.assigned: set[int] = set()
+
+    def assign(self, partition: int) -> None:
+        self.assigned.add(partition)
+
+    def revoke(self, partition: int) -> None:
+        self.assigned.discard(partition)
+
+    def drained(self, _partition: int) -> bool:
+        return True
+
+    def forget(self, _partition: int) -> list[tuple[Ref, int]]:
+        return []
+
+    def stop(self) -> None:
+        pass
+
+
+class Deaf(MemoryMembership):
+    """
+    A membership that answers the first claim too late.
+    """
+
+    heard = False
+
+    def claim(self, partition: int, pool: str, member_id: str, living: Sequence[str]) -> bool:
+        found = super().claim(partition, pool, member_id, living)
+        if not self.heard:
+            self.heard = True
+            raise Unavailable
+        return found
+
+
+class Noticed(MemoryMembership):
+    """
+    A membership that says when a claim was refused.
+    """
+
+    refused = False
+
+    def claim(self, partition: int, pool: str, member_id: str, living: Sequence[str]) -> bool:
+        found = super().claim(partition, pool, member_id, living)
+        self.refused = self.refused or not found
+        return found
+
+
+def steward(
+    server: MemoryServer, name: str, membership: MemoryMembership, lane: Lane, heartbeat_ms: int = 100
+) -> Steward:
+    """
+    A steward of one partition of the command pool.
+    """
+    return Steward(
+        member(name)._replace(host=name),
+        membership,
+        MemoryJournal(server),
+        {"command": lambda _partition: [lane]},
+        partitions=1,
+        heartbeat_ms=heartbeat_ms,
+        ttl_ms=600_000,
+        drain_s=1.0,
+    )
+
+
+def test_a_claim_without_an_answer_keeps_nobody_out() -> None:
+    """
+    Its answer was lost, and by the next time the partition is another's: he gets it, though the first still lives.
+    """
+    server, lanes = MemoryServer(1), [Lane(), Lane()]
+    other = next(name for name in map(str, range(100)) if shares(["deaf", name], 1) == {0: name})
+    deaf = steward(server, "deaf", Deaf(server), lanes[0])
+    second = steward(server, other, MemoryMembership(server), lanes[1])
+
+    with pytest.raises(Unavailable):
+        deaf._step()
+    for _ in range(3):
+        second._step()
+        deaf._step()
+
+    assert [other] == MemoryMembership(server).owners("command")
+    assert [set(), {0}] == [lane.assigned for lane in lanes]
+
+
+def test_a_claim_without_an_answer_is_made_again() -> None:
+    """
+    Where the partition stays one's own, it is served from the next heartbeats on.
+    """
+    server, lane = MemoryServer(1), Lane()
+    deaf = steward(server, "deaf", Deaf(server), lane)
+
+    with pytest.raises(Unavailable):
+        deaf._step()
+    for _ in range(2):
+        deaf._step()
+
+    assert {0} == lane.assigned
+    assert ["deaf"] == MemoryMembership(server).owners("command")
+
+
+def test_what_is_handed_over_is_not_left_alone_until_the_next_heartbeat() -> None:
+    """
+    Who waits for a partition looks for it more often than it says that it lives: nobody serves it meanwhile.
+    """
+    server, lanes = MemoryServer(1), [Lane(), Lane()]
+    other = next(name for name in map(str, range(100)) if shares(["first", name], 1) == {0: name})
+    first = steward(server, "first", MemoryMembership(server), lanes[0])
+    membership = Noticed(server)
+    second = steward(server, other, membership, lanes[1], heartbeat_ms=60_000)
+    first._step()
+
+    second.start()
+    try:
+        eventually(lambda: membership.refused)
+        first._step()
+        eventually(lambda: lanes[1].assigned == {0})
+    finally:
+        second.stop()

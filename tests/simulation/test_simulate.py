@@ -1,0 +1,339 @@
+"""
+Simulation: everything goes wrong, all is well, and what happened once happens again.
+"""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from holdfast import App, CheckpointStore, Command, Projection, ProjectionContext, UsageError, on
+from holdfast.actors.simulation.simulate import lines, run_seed
+from holdfast.actors.simulation.strands import Carrier, Greenlets, Threads
+from holdfast.testing import Faults, Run, SimulationFailure, simulate
+from tests.controls import Add, Added, Counter
+from tests.simulation.bells import Bell, bells
+from tests.simulation.shop import Bank, Journeys, Revenue, ShopOrder, customers, shop
+
+ROOT = Path(__file__).parent.parent.parent
+
+#: Seeds of each app, in parts that several processes can share; the planted bugs of the other file are found by fewer.
+SHOP_SEEDS = [range(start, start + 200) for start in range(0, 800, 200)]
+COUNTER_SEEDS = [range(start, start + 250) for start in range(0, 1_000, 250)]
+BELL_SEEDS = [range(start, start + 200) for start in range(0, 400, 200)]
+
+
+def adding(random: Random) -> list[list[Command]]:
+    """
+    What two senders add to a few counters.
+    """
+    return [
+        [Add(f"k-{random.randint(1, 3)}", random.randint(1, 9)) for _ in range(random.randint(1, 10))]
+        for _ in range(2)
+    ]
+
+
+def trace_of(app: Any, commands: Any, seed: int, carried_by: Carrier | None = None) -> list[str]:
+    """
+    What happens in the run of a seed.
+    """
+    return lines(run_seed(app, commands, seed, None, Faults(), timedelta(hours=1), carried_by))
+
+
+# -- all is well
+
+
+def sound_shop(run: Run) -> None:
+    """
+    The bank and the read models say what the logs say.
+    """
+    dead = {(letter.workflow, letter.key) for letter in run.dead}
+    revenue, journeys = (one.projection for one in run.app.projections)
+    assert isinstance(revenue, Revenue)
+    assert isinstance(journeys, Journeys)
+    total = 0
+    for key in run.keys(ShopOrder):
+        history = run.history(ShopOrder, key)
+        names = [type(event).__name__ for record in history for event in record.events]
+        assert 1 == names.count("OrderPlaced")
+        assert names.count("OrderPaid") <= 1
+        state = run.state(ShopOrder, key)
+        assert state is not None
+        if "OrderPaid" in names:
+            total += state.amount
+            assert 1 == sum(charge.startswith(f"shop_order/{key}/") for charge in Bank.current.charges)
+        elif ("shop_order", key) not in dead:
+            assert state.status in ("lapsed", "refunded"), state
+        assert [f"shop_order/{key}/{record.seq}.0" for record in history if record.events] == journeys.seen[
+            key
+        ]
+    assert total == revenue.store.rows.get("total", 0)
+
+
+@pytest.mark.parametrize("seeds", SHOP_SEEDS, ids=str)
+def test_a_shop_survives_everything(seeds: range) -> None:
+    """
+    Effects with retries, timers, cancels, refusals, compensation and two read models, on hundreds of bad days.
+    """
+    report = simulate(shop, customers, seeds=seeds, check=sound_shop)
+
+    assert len(seeds) == report.seeds
+    wanted = {
+        "attempts",
+        "calls failed",
+        "clean stops",
+        "commands sent",
+        "conflicts",
+        "connections lost",
+        "crashes",
+    }
+    wanted |= {"dead letters", "events applied", "garbage", "leases stolen", "pauses", "records", "stalls"}
+    assert wanted == {name for name, count in report.counts.items() if count > len(seeds) // 50}
+    assert report.simulated > timedelta(hours=len(seeds) / 60)
+
+
+@pytest.mark.parametrize("seeds", COUNTER_SEEDS, ids=str)
+def test_counters_survive_everything(seeds: range) -> None:
+    """
+    Each addition counts once.
+    """
+    app, sums = App(workflows=[Counter]), dict[str, int]()
+
+    def commands(random: Random) -> list[list[Command]]:
+        made = adding(random)
+        sums.clear()
+        for command in (one for sender in made for one in sender):
+            assert isinstance(command, Add)
+            sums[command.counter] = sums.get(command.counter, 0) + command.by
+        return made
+
+    def check(run: Run) -> None:
+        buried = any(letter.workflow for letter in run.dead)
+        assert buried or sums == {key: run.state(Counter, key) for key in run.keys(Counter)}
+
+    simulate(app, commands, seeds=seeds, check=check)
+
+
+@pytest.mark.parametrize("seeds", BELL_SEEDS, ids=str)
+def test_schedules_survive_everything(seeds: range) -> None:
+    """
+    A bell that is to be rung every ten minutes is rung each time, and once.
+    """
+
+    def check(run: Run) -> None:
+        state = run.state(Bell, "tower")
+        assert state is not None
+        # A pause whose refusal nobody waited for may be decided again, and then nobody ends it: what comes is kept.
+        paused = run.history(Bell, "tower")[-1].command == "holdfast.Pause"
+        assert paused or len(state.times) >= 5
+        gaps = [later - sooner for sooner, later in zip(state.times, state.times[1:], strict=False)]
+        assert {timedelta(minutes=10)} == set(gaps)
+
+    simulate(bells(), lambda _random: [], seeds=seeds, check=check)
+
+
+def test_without_faults_nothing_goes_wrong() -> None:
+    """
+    Then nothing is tried twice and nobody dies.
+    """
+    report = simulate(shop, customers, seeds=range(20), faults=Faults.none())
+
+    bad = {
+        "calls failed",
+        "clean stops",
+        "conflicts",
+        "connections lost",
+        "crashes",
+        "garbage",
+        "pauses",
+        "stalls",
+    }
+    assert not bad & set(report.counts)
+    assert "commands sent" in report.counts
+
+
+# -- the same again
+
+
+def test_a_seed_shows_the_same_again() -> None:
+    """
+    Every line of what happened is the same the second time, and other seeds show something else.
+    """
+    first = [trace_of(shop, customers, seed) for seed in range(20)]
+    again = [trace_of(shop, customers, seed) for seed in reversed(range(20))]
+
+    assert first == list(reversed(again))
+    assert len(first) == len({tuple(one) for one in first})
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_a_seed_shows_the_same_in_another_process(hash_seed: str) -> None:
+    """
+    Nothing depends on how Python hashes text or where it puts objects.
+    """
+    program = (
+        "from tests.simulation.test_simulate import trace_of, shop, customers\n"
+        "for seed in range(12):\n"
+        "    print(*trace_of(shop, customers, seed), sep='\\n')\n"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert [line for seed in range(12) for line in trace_of(shop, customers, seed)] == run.stdout.splitlines()
+
+
+def test_threads_carry_the_same_run_as_greenlets() -> None:
+    """
+    greenlet is there for speed alone.
+    """
+    pytest.importorskip("greenlet")
+
+    assert [trace_of(shop, customers, seed, Greenlets()) for seed in range(12)] == [
+        trace_of(shop, customers, seed, Threads()) for seed in range(12)
+    ]
+
+
+# -- failures
+
+
+class Careless(Projection):
+    """Counts what may come twice."""
+
+    name = "careless"
+    source = Counter
+    store = CheckpointStore()
+
+    def __init__(self) -> None:
+        self.sum = 0
+
+    @on(Added)
+    def added(self, event: Added, _ctx: ProjectionContext) -> None:
+        self.sum += event.by
+
+
+def test_a_failure_tells_its_seed_and_what_happened() -> None:
+    """
+    A check of one's own finds a mistake of one's own; its seed alone shows it again, line by line.
+    """
+
+    def check(run: Run) -> None:
+        (careless,) = (one.projection for one in run.app.projections)
+        assert isinstance(careless, Careless)
+        states = [run.state(Counter, key) or 0 for key in run.keys(Counter)]
+        if sum(states) != careless.sum:
+            raise AssertionError("the read model is wrong")
+
+    def app() -> App:
+        return App(workflows=[Counter], projections=[Careless()])
+
+    with pytest.raises(SimulationFailure) as found:
+        simulate(app, adding, seeds=range(300), check=check)
+    with pytest.raises(SimulationFailure) as again:
+        simulate(app, adding, seeds=[found.value.seed], check=check)
+
+    assert str(found.value) == str(again.value)
+    assert found.value.trace == again.value.trace
+    text = str(found.value)
+    assert text.startswith(f"seed {found.value.seed}: the read model is wrong")
+    assert f"simulate(..., seeds=[{found.value.seed}])" in text
+    assert "commits record 1 of counter/k-" in text
+
+
+def test_mistakes_are_told_as_such() -> None:
+    """
+    What is no command, and faults that make no sense.
+    """
+    app = App(workflows=[Counter])
+    wrong: Any = lambda _random: ["add"]  # noqa: E731 - short
+
+    with pytest.raises(UsageError, match="`commands` returned str; it must return commands"):
+        simulate(app, wrong, seeds=[1])
+    with pytest.raises(UsageError, match=r"Faults\(unavailable=2.0\) makes no sense"):
+        Faults(unavailable=2.0)
+    with pytest.raises(UsageError, match=r"Faults\(crashes=-1\) makes no sense"):
+        Faults(crashes=-1)
+
+
+# -- mistakes of users
+
+
+def _nothing(_random: Random) -> list[Command]:
+    return []
+
+
+def _no_day() -> list[Command]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"app": None}, "simulate: app is None, which cannot be called"),
+        ({"app": lambda: None}, "the function that makes the app returned None; it must return an App"),
+        ({"app": Counter}, "simulate: app is the class Counter"),
+        ({"commands": []}, "simulate: commands is [], which cannot be called; write def commands(random)"),
+        ({"commands": _no_day}, "simulate: commands takes (), but is called with (random)"),
+        ({"commands": lambda _random: None}, "`commands` returned None; it must return commands"),
+        ({"commands": lambda _random: "Add"}, "`commands` returned 'Add'; it must return commands"),
+        ({"check": "x"}, "simulate: check is 'x', which cannot be called; write def check(run)"),
+        ({"check": lambda: None}, "simulate: check takes (), but is called with (run)"),
+        ({"check": lambda _run: False}, "the check returned False; it must raise where something is wrong"),
+        ({"seeds": []}, "simulate(seeds=...) takes whole numbers, and at least one"),
+        ({"seeds": "abc"}, "simulate(seeds=...) is 'abc'; it takes a list"),
+        ({"seeds": 5}, "simulate(seeds=...) is 5; it takes a list"),
+        ({"seeds": [1.5]}, "simulate(seeds=...) takes whole numbers"),
+        ({"faults": 3}, "simulate: faults is 3; write Faults(crashes=2)"),
+        ({"lasts": 5}, "simulate: lasts is 5; it must be a timedelta"),
+        ({"lasts": timedelta(days=-5)}, "simulate: lasts is -5 days"),
+    ],
+)
+def test_a_mistake_is_told_as_one(arguments: dict[str, Any], words: str) -> None:
+    """
+    What cannot be simulated is a sentence that says what to write, and no failure of a seed.
+    """
+    given: dict[str, Any] = {"app": App(workflows=[Counter]), "commands": _nothing, "seeds": [1]}
+
+    with pytest.raises(UsageError) as caught:
+        simulate(**(given | arguments))
+
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, 10_000, True, "2", float("nan")], ids=str)
+def test_faults_that_make_no_sense_are_refused(value: Any) -> None:
+    """
+    Counts are whole, and likelihoods are from 0 to 1, as they were written.
+    """
+    with pytest.raises(
+        UsageError, match=r"Faults\(crashes=.*\) makes no sense: it must be a whole number up to 1,000"
+    ):
+        Faults(crashes=value)
+    with pytest.raises(
+        UsageError, match=r"Faults\(delays=.*\) makes no sense: it must be how likely it is, from 0 to 1"
+    ):
+        Faults(delays=5 if value == 1.5 else -0.5 if value == 10_000 else value)
+
+
+def test_a_mistake_of_a_check_says_what_kind_it_is() -> None:
+    """
+    An error that is no assertion is named with its type.
+    """
+
+    def check(_run: Run) -> None:
+        dict[str, int]()["stock"]
+
+    with pytest.raises(SimulationFailure, match=r"seed 1: KeyError: 'stock'"):
+        simulate(App(workflows=[Counter]), _nothing, seeds=[1], check=check)

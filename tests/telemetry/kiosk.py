@@ -1,0 +1,134 @@
+"""
+The app of the telemetry tests: a kiosk that does one of everything that is measured.
+"""
+
+import logging
+import time
+from datetime import datetime, timedelta
+
+import msgspec
+
+from holdfast import (
+    App,
+    CheckpointStore,
+    Command,
+    Decision,
+    Effect,
+    EffectContext,
+    Event,
+    Permanent,
+    Projection,
+    ProjectionContext,
+    Retry,
+    Workflow,
+    accept,
+    on,
+    reject,
+)
+
+log = logging.getLogger("kiosk")
+
+
+class Buy(Command, frozen=True):
+    kiosk: str
+    how: str = ""
+
+
+class Delivered(Command, frozen=True):
+    kiosk: str
+
+
+class Closed(Command, frozen=True):
+    kiosk: str
+
+
+class Bought(Event, frozen=True):
+    how: str
+
+
+class Noted(Event, frozen=True):
+    what: str
+
+
+class Deliver(Effect, frozen=True):
+    how: str
+
+
+class Block(Effect, frozen=True):
+    seconds: float
+
+
+class State(msgspec.Struct, frozen=True):
+    bought: int = 0
+
+
+class Kiosk(Workflow[State, Buy | Delivered | Closed, Bought | Noted, Deliver | Block]):
+    type = "kiosk"
+    key = "kiosk"
+
+    def initial(self) -> State:
+        return State()
+
+    def evolve(self, state: State, event: Bought | Noted) -> State:
+        return State(state.bought + isinstance(event, Bought))
+
+    def decide(
+        self, now: datetime, state: State, command: Buy | Delivered | Closed
+    ) -> Decision[Bought | Noted, Deliver | Block]:
+        log.info("kiosk decides", extra={"bought": state.bought})
+        match command:
+            case Buy(how="too much"):
+                return reject("sold out")
+            case Buy(how="wrong"):
+                message = "that cannot be bought"
+                raise LookupError(message)
+            case Buy(how="nothing"):
+                return accept(Bought("nothing"))
+            case Buy(how="late"):
+                return accept(Bought("late")).timer(Closed(command.kiosk), after=timedelta(hours=1))
+            case Buy(how="block"):
+                return accept(Bought("block")).effect(Block(1.6))
+            case Buy(how=how):
+                return (
+                    accept(Bought(how))
+                    .effect(Deliver(how))
+                    .timer(Closed(command.kiosk), after=timedelta(milliseconds=50))
+                )
+            case _:
+                return accept(Noted(type(command).__name__))
+
+    def is_terminal(self, state: State) -> bool:
+        return False
+
+
+class Sales(Projection):
+    name = "sales"
+    source = Kiosk
+    store = CheckpointStore()
+
+    @on(Bought)
+    async def bought(self, event: Bought, ctx: ProjectionContext) -> None:
+        log.info("kiosk sold", extra={"how": event.how})
+
+
+app = App(workflows=[Kiosk], projections=[Sales()])
+
+
+@app.effect(Deliver, retry=Retry(attempts=3, first=0.05))
+def deliver(effect: Deliver, ctx: EffectContext) -> Delivered:
+    log.warning("kiosk delivers", extra={"how": effect.how})
+    if effect.how == "never":
+        message = "no such thing"
+        raise Permanent(message)
+    if effect.how == "twice" and ctx.attempt == 1:
+        message = "once more"
+        raise LookupError(message)
+    return Delivered(ctx.key)
+
+
+@app.effect(Block, retry=Retry(attempts=2, first=60))
+async def block(effect: Block, ctx: EffectContext) -> None:
+    log.warning("kiosk blocks")
+    time.sleep(effect.seconds)  # noqa: ASYNC251 - that is what is measured
+    message = "again in a minute"
+    raise LookupError(message)

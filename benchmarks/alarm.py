@@ -65,5 +65,9 @@ class Alarm(Workflow[Bell, Arm | Ring, Armed | Rang, Never]):
             return accept(Armed(command.at)).timer(Ring(command.alarm, command.at), at=command.at)
         return accept(Rang(command.due))
 
+    def is_terminal(self, state: Bell) -> bool:
+        """Go off once."""
+        return state.rang > 0
+
 
 app = App(workflows=[Alarm])

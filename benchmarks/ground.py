@@ -1,76 +1,102 @@
-"""The ground that a benchmark stands on: private servers with the settings of deploy/, and what they cost."""
+"""The ground that a benchmark stands on: private servers with the settings of deploy/.
+
+Redis and RabbitMQ read what deploy/redis.conf and deploy/rabbitmq.conf say, and nothing else but where to listen.
+"""
 
 from __future__ import annotations
 
-import os
-import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.servers import RabbitServer, RedisServer
+from benchmarks.meter import Meter, attendants, cpu_seconds
+from benchmarks.rows import Row, latencies, median, quantile, summary
+from tests.support.servers import PostgresServer, RabbitServer, RedisServer
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+__all__ = [
+    "ROOT",
+    "Ground",
+    "Meter",
+    "Row",
+    "cpu_seconds",
+    "ground",
+    "latencies",
+    "median",
+    "quantile",
+    "summary",
+]
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Two servers."""
+    """The servers that run, and what workers are to find in their environment."""
 
     redis_url: str
     amqp_url: str
     redis_pid: int
     rabbitmq_pid: int
+    #: Empty, and 0, where nobody asked for PostgreSQL.
+    postgres_url: str = ""
+    postgres_pid: int = 0
+    #: Added to the environment of Holdfast's workers, as OTEL_TRACES_SAMPLER_ARG=0.01.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: What runs beside the servers for their sake, and is no worker.
+    attendants: frozenset[int] = frozenset()
+
+    @property
+    def servers(self) -> dict[str, int]:
+        """The process id of each server by its name."""
+        found = {"redis": self.redis_pid, "rabbitmq": self.rabbitmq_pid}
+        return found | ({"postgres": self.postgres_pid} if self.postgres_pid else {})
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
+def ground(*, postgres: bool = False, environment: Mapping[str, str] | None = None) -> Iterator[Ground]:
     """Start private servers on loopback, and stop them in the end."""
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
-        redis, rabbitmq = RedisServer(Path(folder) / "redis"), RabbitServer(Path(folder) / "rabbitmq")
-        try:
-            redis.start()
-            rabbitmq.start()
-            yield Ground(redis.url, rabbitmq.url, redis.pid, rabbitmq.pid)
-        finally:
-            rabbitmq.stop()
-            redis.stop()
-
-
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """Return the processor time that processes and their living descendants have used."""
-    total = 0
-    for pid in pids:
-        total += _ticks(pid) + sum(int(cpu_seconds([child]) * _TICKS) for child in _children(pid))
-    return total / _TICKS
-
-
-def _ticks(pid: int) -> int:
-    try:
-        fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    before = attendants()
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder, ExitStack() as stack:
+        redis = stack.enter_context(_deployed_redis(Path(folder) / "redis"))
+        rabbitmq = stack.enter_context(_DeployedRabbit(Path(folder) / "rabbitmq"))
+        url, pid = "", 0
+        if postgres:
+            server = PostgresServer()
+            stack.callback(server.close)
+            server.start()
+            url, pid = server.url, server.pid
+        yield Ground(
+            redis.url,
+            rabbitmq.url,
+            redis.pid,
+            rabbitmq.pid,
+            url,
+            pid,
+            environment or {},
+            attendants() - before,
         )
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
-    except OSError:
-        return []
+def _lines(file: str) -> list[str]:
+    """Return the settings in a file of deploy/, one each."""
+    text = (ROOT / "deploy" / file).read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value that a share of all lie under."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+def _deployed_redis(folder: Path) -> RedisServer:
+    server = RedisServer(folder)
+    server.config.clear()
+    server.config.update(dict(line.split(maxsplit=1) for line in _lines("redis.conf")))
+    return server
 
 
-def median(values: Sequence[float]) -> float:
-    """Return the median."""
-    return statistics.median(values)
+class _DeployedRabbit(RabbitServer):
+    """RabbitMQ with the settings of deploy/ in place of those that tests want."""
+
+    def _write_config(self) -> None:
+        super()._write_config()
+        file = self.folder / "rabbitmq.conf"
+        own = [line for line in file.read_text().splitlines() if line.startswith(("listeners.", "log."))]
+        file.write_text("\n".join([*own, *_lines("rabbitmq.conf"), ""]))

@@ -1,217 +1,161 @@
-"""How late are timers, applied, at a steady rate and all at one instant; and what does a commit cost beside a million?
+"""How late are timers, applied: at a steady rate, all at one instant, and one alone?
 
 Run it as
-    python -m benchmarks.timers [--rate 500] [--seconds 10] [--instant 5000] [--pending 1000000] [--processes 1] [--json]
+    python -m benchmarks.timers [--rate 500] [--seconds 10] [--instant 5000] [--alone 200] [--processes 1] [--json]
 
-Lateness is from the time that a timer was set for to the time in the record of the command that it sent.
+Lateness is from the time that a timer was set for to when Redis committed the command that it sent, by one clock.
+What a million pending timers cost is in benchmarks.growth.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import click
-import redis
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.alarm import Alarm, Arm, Ring, app
+from benchmarks.alarm import Alarm, Arm, app
 from benchmarks.ground import Ground, ground, quantile
-from holdfast import Client, Settings, Supervisor, connect
-from holdfast.actors.wiring import open_ports, remove_namespace
-from holdfast.brokers.keys import Keys
-from holdfast.runtime.codec import encode, encode_envelope
-from holdfast.runtime.keys import Ref, partition_of
-from holdfast.runtime.message import Envelope
-from holdfast.runtime.ports import Commit, Committed, Opened
-from holdfast.runtime.record import Entry, TimerEntry
+from benchmarks.shown import Row, show
+from benchmarks.stage import asking, await_served, await_that, crew, fresh
+from holdfast import Client, RunState, connect
+from holdfast.actors.wiring import Ports
 
-ROOT = Path(__file__).parents[1]
-#: How long setting the timers may take before the first of them is due.
-LEAD_S = 4.0
-#: Commits whose cost is measured, and instances in each.
-COMMITS = 400
-BATCH = 16
-
-Row = dict[str, float | str]
+#: How long setting so many timers may take before the first of them is due: a floor, and for each thousand.
+LEAD_S, LEAD_PER_THOUSAND_S = 2.0, 1.0
+#: How often it is looked whether all alarms went off.
+LOOK_S = 0.05
+#: How far ahead one alone is set.
+SHORT_MS = 10
 
 
 @contextmanager
-def workers(where: Ground, processes: int) -> Iterator[Client]:
-    """Run workers on a fresh namespace."""
-    settings = Settings.of(
-        redis_url=where.redis_url, amqp_url=where.amqp_url, namespace=f"b{secrets.token_hex(4)}"
+def serving(where: Ground, processes: int) -> Iterator[tuple[Client, Ports]]:
+    """Run workers that have fired a timer before."""
+    with (
+        fresh(where.redis_url, where.amqp_url) as settings,
+        connect(app, settings) as client,
+        crew("benchmarks.alarm:app", settings, processes, ("command", "timer")),
+        asking(settings) as ports,
+    ):
+        await_served(ports, settings, processes, "timer")
+        client.execute(Arm("warm", datetime.now(UTC)), timeout=60)
+        client.wait(Alarm, "warm", until=lambda state: state.rang == 1, timeout=60)
+        yield client, ports
+
+
+def lead(count: int) -> timedelta:
+    """Return how far ahead the first of so many timers is set."""
+    return timedelta(seconds=LEAD_S + LEAD_PER_THOUSAND_S * count / 1000)
+
+
+def lateness(client: Client, ports: Ports, what: str, due: Sequence[datetime]) -> Row:
+    """Set an alarm for each time, wait until all went off, and return how late that was committed.
+
+    Raises:
+        ValueError: The timers were not all set before the first was due, so nothing was measured.
+    """
+
+    def count(run_state: RunState) -> int:
+        # The directory tells without reading each, which would cost as much as ringing it.
+        return ports.directory.count(Alarm.type, run_state)
+
+    before = count(RunState.COMPLETED)
+    keys = [f"{what}-{number}" for number in range(len(due))]
+    client.send_many(map(Arm, keys, due))
+    await_that(
+        "every alarm was set",
+        lambda: count(RunState.RUNNING) >= len(due) or datetime.now(UTC) > due[0],
+        step_s=LOOK_S,
     )
-    log = Path(tempfile.gettempdir()) / f"holdfast-bench-{os.getpid()}.log"
-    try:
-        with (
-            connect(app, settings) as client,
-            Supervisor("benchmarks.alarm:app", settings, processes=processes, folder=ROOT, log_file=log),
-        ):
-            client.execute(Arm("warm", datetime.now(UTC)), timeout=60)
-            client.wait(Alarm, "warm", until=lambda state: state.rang == 1, timeout=60)
-            yield client
-    finally:
-        remove_namespace(settings)
-        log.unlink(missing_ok=True)
-
-
-def lateness(client: Client, what: str, due: list[datetime]) -> Row:
-    """Set an alarm for each time, wait until all went off, and return how late they were."""
-    client.send_many(Arm(f"a{number}", at) for number, at in enumerate(due))
     slack_s = (due[0] - datetime.now(UTC)).total_seconds()
-    keys = [f"a{number}" for number in range(len(due))]
-    for key in keys:
-        client.wait(Alarm, key, until=lambda state: state.rang >= 1, timeout=120)
-    late = []
-    for _, records in client.histories(Alarm, keys):
-        (armed, rang) = records
-        late.append((rang.at - armed.events[0].at).total_seconds() * 1000)  # type: ignore[union-attr]  # the first event is Armed
+    if slack_s < 0:
+        message = f"setting {len(due)} timers took longer than until the first was due"
+        raise ValueError(message)
+    await_that("all went off", lambda: count(RunState.COMPLETED) >= before + len(due), step_s=LOOK_S)
+    rang = dict(_committed(ports))
+    wrong = sum(len(records) != 2 for _, records in client.histories(Alarm, keys))
+    late = [(rang[key] - at).total_seconds() * 1000 for key, at in zip(keys, due, strict=True)]
+    return _row(what, late) | {"set_before_s": round(slack_s, 1), "wrong": wrong}
+
+
+def _committed(ports: Ports) -> Iterator[tuple[str, datetime]]:
+    """Yield when each alarm that went off was last written, by the clock of Redis."""
+    cursor: str | None = None
+    while True:
+        page = ports.directory.instances(Alarm.type, run_state=RunState.COMPLETED, limit=1_000, cursor=cursor)
+        yield from ((listed.key, listed.updated) for listed in page.instances)
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _row(what: str, late: Sequence[float]) -> Row:
     return {
+        "system": "holdfast",
         "what": what,
-        "timers": len(due),
+        "timers": len(late),
         "earliest_ms": round(min(late), 1),
         "p50_ms": round(quantile(late, 0.5), 1),
         "p99_ms": round(quantile(late, 0.99), 1),
         "max_ms": round(max(late), 1),
-        "set_before_s": round(slack_s, 1),
     }
 
 
-def steady(where: Ground, processes: int, rate: int, seconds: float) -> Row:
+def steady(client: Client, ports: Ports, rate: int, seconds: float) -> Row:
     """Have so many timers a second come due."""
-    with workers(where, processes) as client:
-        start = datetime.now(UTC) + timedelta(seconds=LEAD_S)
-        due = [start + timedelta(seconds=number / rate) for number in range(int(rate * seconds))]
-        return lateness(client, f"{rate} a second", due)
+    count = int(rate * seconds)
+    start = datetime.now(UTC) + lead(count)
+    due = [start + timedelta(seconds=number / rate) for number in range(count)]
+    return lateness(client, ports, f"{rate} a second", due)
 
 
-def instant(where: Ground, processes: int, count: int) -> Row:
+def instant(client: Client, ports: Ports, count: int) -> Row:
     """Have so many timers come due at one instant."""
-    with workers(where, processes) as client:
-        at = datetime.now(UTC) + timedelta(seconds=LEAD_S)
-        return lateness(client, "at one instant", [at] * count)
+    at = datetime.now(UTC) + lead(count)
+    return lateness(client, ports, "at one instant", [at] * count)
 
 
-def short(where: Ground, processes: int, delay_ms: int = 10, count: int = 200) -> Row:
-    """Set timers for very soon, one at a time, while the pool sleeps."""
-    with workers(where, processes) as client:
-        late = []
-        for number in range(count):
-            key = f"s{number}"
-            client.send(Arm(key, datetime.now(UTC) + timedelta(milliseconds=delay_ms)))
-            client.wait(Alarm, key, until=lambda state: state.rang >= 1, timeout=60)
-            armed, rang = client.history(Alarm, key)
-            late.append((rang.at - armed.events[0].at).total_seconds() * 1000)  # type: ignore[union-attr]  # the first event is Armed
-    return {
-        "what": f"alone, {delay_ms} ms ahead",
-        "timers": count,
-        "earliest_ms": round(min(late), 1),
-        "p50_ms": round(quantile(late, 0.5), 1),
-        "p99_ms": round(quantile(late, 0.99), 1),
-        "max_ms": round(max(late), 1),
-    }
+def alone(client: Client, ports: Ports, count: int) -> Row:
+    """Set timers for very soon, one at a time, while the pool sleeps; those that were set too late do not count."""
+    due: dict[str, datetime] = {}
+    for number in range(count):
+        key = f"alone-{number}"
+        due[key] = datetime.now(UTC) + timedelta(milliseconds=SHORT_MS)
+        client.send(Arm(key, due[key]))
+        client.wait(Alarm, key, until=lambda state: state.rang >= 1, timeout=60)
+    rang = dict(_committed(ports))
+    set_at = {key: records[0].at for key, records in client.histories(Alarm, due)}
+    in_time = [key for key in due if set_at[key] < due[key]]
+    late = [(rang[key] - due[key]).total_seconds() * 1000 for key in in_time or due]
+    return _row(f"alone, {SHORT_MS} ms ahead", late) | {"set_late": count - len(in_time)}
 
 
-def beside(where: Ground, pending: int) -> list[Row]:
-    """Measure commits with a timer each, with nothing and with so many timers pending in the same partition."""
-    settings = Settings.of(redis_url=where.redis_url, namespace=f"b{secrets.token_hex(4)}", partitions=1)
-    ports = open_ports(settings)
-    keys = Keys(settings.namespace)
-    rows: list[Row] = []
-    number = 0
-    try:
-        with redis.Redis.from_url(where.redis_url) as client:
-            for count in (0, pending):
-                _fill(client, keys, count)
-                times = []
-                for _ in range(COMMITS):
-                    commits = []
-                    for _ in range(BATCH):
-                        number += 1
-                        commits.append(_commit(f"k{number}"))
-                    began = time.perf_counter()
-                    results = ports.journal.commit(commits, "bench")
-                    times.append((time.perf_counter() - began) * 1000)
-                    if not all(isinstance(result, Committed) for result in results):
-                        message = f"not committed: {results}"
-                        raise TypeError(message)
-                looks = []
-                for _ in range(COMMITS):
-                    began = time.perf_counter()
-                    ports.timers.fire([0], "", 256)
-                    looks.append((time.perf_counter() - began) * 1000)
-                rows.append(
-                    {
-                        "what": f"commit of {BATCH} with {count:,} pending",
-                        "timers": count,
-                        "p50_ms": round(quantile(times, 0.5), 2),
-                        "p99_ms": round(quantile(times, 0.99), 2),
-                        "look_p50_ms": round(quantile(looks, 0.5), 2),
-                    }
-                )
-    finally:
-        ports.close()
-        remove_namespace(settings)
-    return rows
-
-
-def _fill(client: redis.Redis, keys: Keys, count: int) -> None:
-    """Set timers for next year, as commits would."""
-    later = int((time.time() + 31_536_000) * 1000)
-    for start in range(0, count, 10_000):
-        names = [f"alarm/9/{n:09}/t" for n in range(start, min(start + 10_000, count))]
-        pipe = client.pipeline(transaction=False)
-        pipe.zadd(keys.schedule(0), {name: later + at for at, name in enumerate(names)})
-        pipe.hset(keys.timers(0), mapping={name: _body(name) for name in names})
-        pipe.execute()
-
-
-def _body(key: str) -> bytes:
-    return encode_envelope(Envelope(f"{key}:t0", "alarm", key, encode(Ring(key, datetime.now(UTC)))))
-
-
-def _commit(key: str) -> Commit:
-    ref = Ref(partition_of("alarm", key, 1), "alarm", key)
-    view = Opened(ref, 0, "", 0, Commit(ref, 0, "", 0).was, None, ())
-    entry = encode(Entry(f"c-{key}", "Arm", 1, 0, ()))
-    timer = TimerEntry(f"{ref.scope}/ring", _body(key), 3_600_000)
-    return Commit(view.ref, 0, "", 0, [entry], f"c-{key}", timers=[timer])
+def measure(
+    where: Ground, *, rate: int, seconds: float, count: int, single: int, processes: int
+) -> list[Row]:
+    """Measure one alone, a steady rate, and one instant."""
+    with serving(where, processes) as (client, ports):
+        return [
+            alone(client, ports, single),
+            steady(client, ports, rate, seconds),
+            instant(client, ports, count),
+        ]
 
 
 @click.command()
 @click.option("--rate", default=500, show_default=True, help="Timers a second.")
 @click.option("--seconds", default=10.0, show_default=True)
 @click.option("--instant", "count", default=5_000, show_default=True, help="Timers at one instant.")
-@click.option("--pending", default=1_000_000, show_default=True, help="Timers beside which commits are made.")
+@click.option("--alone", "single", default=200, show_default=True, help="Timers one at a time.")
 @click.option("--processes", default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(rate: int, seconds: float, count: int, pending: int, processes: int, as_json: bool) -> None:
-    """Measure the lateness of timers, and what they cost a commit."""
+def main(rate: int, seconds: float, count: int, single: int, processes: int, as_json: bool) -> None:
+    """Measure the lateness of timers."""
     with ground() as where:
-        rows = [
-            short(where, processes),
-            steady(where, processes, rate, seconds),
-            instant(where, processes, count),
-            *beside(where, pending),
-        ]
-    if as_json:
-        for row in rows:
-            click.echo(json.dumps(row))
-        return
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(str(row.get(name, "")) for name in columns))
-    Console().print(table)
+        rows = measure(where, rate=rate, seconds=seconds, count=count, single=single, processes=processes)
+        show("timers", rows, as_json=as_json)
 
 
 if __name__ == "__main__":

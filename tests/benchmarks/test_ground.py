@@ -1,0 +1,74 @@
+"""
+The servers that benchmarks run on, and the meter that tells who used what.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import redis
+
+from benchmarks.counter import app
+from benchmarks.crew import namespace
+from benchmarks.facts import facts
+from benchmarks.ground import Ground
+from benchmarks.meter import Meter, tree
+
+
+@pytest.mark.slow
+def test_the_servers_have_the_settings_of_deploy(where: Ground) -> None:
+    """
+    What deploy/redis.conf says is what Redis says.
+    """
+    with redis.Redis.from_url(where.redis_url, decode_responses=True) as client:
+        found = client.config_get("append*", "maxmemory-policy", "stream-node-max-bytes")
+
+    assert ("yes", "everysec") == (found["appendonly"], found["appendfsync"])
+    assert ("noeviction", "256") == (found["maxmemory-policy"], found["stream-node-max-bytes"])
+
+
+@pytest.mark.slow
+def test_the_meter_tells_workers_from_servers(where: Ground) -> None:
+    """
+    A process that this one starts is a worker, whatever runs beside the servers is not, and its memory is its own.
+    """
+    before = Meter(where).row("nobody", "nothing", 1)
+    hold = "kept = bytearray(64 * 1024 * 1024); print(flush=True); input()"
+    worker = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with worker:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        during = Meter(where).row("one", "64 MiB", 1)
+        worker.communicate(b"\n")
+
+    # Other tests of this process may have servers of their own, which nobody told the meter of.
+    assert 64 <= during["workers_mb"] - before["workers_mb"] < 128  # type: ignore[operator]  # numbers
+    assert where.redis_pid in tree(os.getpid())
+
+
+@pytest.mark.slow
+def test_facts_name_the_servers_and_the_code(where: Ground) -> None:
+    """
+    A figure can be told where it came from.
+    """
+    found = facts(where)
+
+    assert "facts" == found["what"]
+    assert str(found["redis"])[0].isdecimal()
+    assert "Erlang/OTP" in str(found["rabbitmq"])
+    assert "dramatiq 2." in str(found["packages"])
+    assert os.cpu_count() == found["cores"]
+
+
+@pytest.mark.slow
+def test_a_namespace_leaves_nothing_behind(where: Ground) -> None:
+    """
+    The next measurement finds the servers empty.
+    """
+    with namespace(where, app) as client:
+        name = client.settings.namespace
+        client.pending()
+
+    with redis.Redis.from_url(where.redis_url) as server:
+        assert [] == list(server.scan_iter(match=f"*{name}*"))

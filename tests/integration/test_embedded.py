@@ -27,10 +27,10 @@ server = EmbeddedRedis(Path(sys.argv[1]))
 server.start()
 if "fork" in sys.argv and os.fork() == 0:
     server.stop()  # not the child's to stop
-    print(server.folder, flush=True)
+    os.write(1, f"{server.folder}\\n".encode())  # a whole line at once, since two processes write to one pipe
     sys.stdin.read()
     os._exit(0)
-print(server.pid, server.owner, flush=True)
+os.write(1, f"{server.pid} {server.owner}\\n".encode())
 sys.stdin.read()
 server.stop()
 """
@@ -133,7 +133,7 @@ def test_settings_are_what_the_promises_need(
         "appendfsync": "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",
-        "stream-node-max-bytes": "512",
+        "stream-node-max-bytes": "256",
         "dir": str(folder),
         "port": "0",
     }

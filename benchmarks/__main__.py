@@ -30,7 +30,7 @@ def run(benchmark: Benchmark, runs: int) -> bool:
         return False
     command = [sys.executable, "-m", benchmark.module, "--json", *benchmark.arguments]
     if any(parameter.name == "runs" for parameter in main.params):
-        command += ["--runs", str(runs)]
+        command += ["--runs", str(1 if benchmark.once else runs)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         click.echo(f"{benchmark.name} failed; its figures are those of before", err=True)

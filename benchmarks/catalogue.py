@@ -16,6 +16,8 @@ class Benchmark(NamedTuple):
     curve: tuple[str, str] | None = None
     #: What its command line is given, beside --json and --runs.
     arguments: tuple[str, ...] = ()
+    #: Whether it is run once, however often others are.
+    once: bool = False
 
     @property
     def module(self) -> str:
@@ -28,15 +30,15 @@ CATALOGUE = (
     Benchmark("latency"),
     Benchmark("process"),
     Benchmark("limit"),
-    # As plain dramatiq, a process for each of two cores.
-    Benchmark("timers", arguments=("--processes", "2")),
+    Benchmark("timers"),
     Benchmark("replay"),
     Benchmark("recovery"),
     Benchmark("projection"),
     Benchmark("memory"),
     Benchmark("scaling"),
     Benchmark("durability"),
-    Benchmark("growth"),
+    # Sizes are measured in turn within each of its rounds already.
+    Benchmark("growth", once=True),
     Benchmark("tracing"),
 )
 

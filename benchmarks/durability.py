@@ -1,7 +1,7 @@
 """What does each level of durability cost: commands a second from full queues, and the latency of one alone?
 
 Run it as
-    python -m benchmarks.durability [--commands 20000] [--alone 300] [--json]
+    python -m benchmarks.durability [--commands 20000] [--alone 300] [--runs 3] [--json]
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import redis
 
 from benchmarks.counter import Increment, app
-from benchmarks.full import HEARTBEAT, MEMBER_TTL_MS, drain
-from benchmarks.ground import Ground, ground, quantile
-from benchmarks.shown import Row, show
-from benchmarks.stage import asking, await_served, await_that, calm, crew, fresh
+from benchmarks.crew import crew
+from benchmarks.full import APP, HEARTBEAT, MEMBER_TTL_MS, drain
+from benchmarks.ground import Ground, Meter, Row, latencies
+from benchmarks.report import command
+from benchmarks.stage import asking, await_served, await_that, calm, fresh
 from holdfast import Accepted, Client, connect
 from tests.support.servers import RedisServer
 
@@ -31,12 +32,16 @@ SYNCS, SYNC_BYTES = 200, 512
 
 
 @contextmanager
-def server(level: str) -> Iterator[str]:
-    """Run what a level demands, and yield the URL: no file, one for every second, one for every write, or a replica."""
+def servers(level: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """Run what a level demands: no file, one for every second, one for every write, or a replica.
+
+    Yield the URL, and each process id by its name, as the meter wants them.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-")))
         config = {"memory": {"appendonly": "no"}, "fsync": {"appendfsync": "always"}}.get(level, {})
         primary = stack.enter_context(RedisServer(folder / "primary", repl_diskless_sync_delay=0, **config))
+        pids = {"redis": primary.pid}
         if level.startswith("replicated"):
             replica = stack.enter_context(
                 RedisServer(folder / "replica", replicaof=f"127.0.0.1 {primary.port}")
@@ -44,7 +49,8 @@ def server(level: str) -> Iterator[str]:
             with redis.Redis.from_url(primary.url) as client:
                 await_that("the replica is online", lambda: _online(client))
             calm(replica.url)  # a replica begins with a file of its own
-        yield primary.url
+            pids["replica"] = replica.pid
+        yield primary.url, pids
 
 
 def _online(client: redis.Redis) -> bool:
@@ -52,31 +58,38 @@ def _online(client: redis.Redis) -> bool:
     return bool(client.wait(1, 100))
 
 
-def measure(where: Ground, commands: int, keys: int, alone: int, levels: Sequence[str] = LEVELS) -> list[Row]:
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
+
+    commands: int = 20_000
+    keys: int = 1_000
+    #: Commands of which each waits for the one before.
+    alone: int = 300
+    #: With | between them.
+    levels: str = "|".join(LEVELS)
+
+
+def measure(where: Ground, options: Options) -> list[Row]:
     """Measure each level on a Redis of its own, with the same RabbitMQ."""
     rows = [disk()]
-    for level in levels:
+    for level in options.levels.split("|"):
+        system = f"holdfast, {level}"
         with (
-            server(level) as url,
+            servers(level) as (url, own),
             fresh(url, where.amqp_url + HEARTBEAT, durability=level, member_ttl_ms=MEMBER_TTL_MS) as settings,
             connect(app, settings) as client,
-            crew("benchmarks.counter:app", settings, 1, ("command",)),
+            crew(where, settings, APP, pools=("command",)),
             asking(settings) as ports,
         ):
             pids = await_served(ports, settings, 1)
             for _ in range(WARM_UP):
                 _once(client)
-            found = drain(client, pids, commands, keys)
-            rows.append(
-                {
-                    "system": f"holdfast, {level}",
-                    "what": "queue full",
-                    "per_second": round(found.per_second),
-                    "cores": round(found.cores, 2),
-                    "cpu_us": round(found.cpu_us),
-                }
-            )
-            rows.append(_latency(f"holdfast, {level}", "one alone, answered", _times(client, alone)))
+            found = drain(where, client, pids, options.commands, options.keys, **own)
+            rows.append({"system": system, "what": "queue full", **found})
+            meter = Meter(where, **own)
+            times = _times(client, options.alone)
+            rows.append(latencies(system, "one alone, answered", times) | meter.cost(len(times)))
     return rows
 
 
@@ -88,7 +101,7 @@ def _once(client: Client) -> None:
 
 
 def _times(client: Client, count: int) -> list[float]:
-    times = []
+    times = list[float]()
     for _ in range(count):
         began = time.perf_counter()
         _once(client)
@@ -106,30 +119,10 @@ def disk() -> Row:
             file.flush()
             os.fdatasync(file.fileno())
             times.append((time.perf_counter() - began) * 1000)
-    return _latency("the disk", "one small write, synced", times)
+    return latencies("the disk", "one small write, synced", times)
 
 
-def _latency(system: str, what: str, times: Sequence[float]) -> Row:
-    return {
-        "system": system,
-        "what": what,
-        "p50_ms": round(quantile(times, 0.5), 2),
-        "p99_ms": round(quantile(times, 0.99), 2),
-    }
-
-
-@click.command()
-@click.option("--commands", default=20_000, show_default=True)
-@click.option("--keys", default=1_000, show_default=True)
-@click.option(
-    "--alone", default=300, show_default=True, help="Commands of which each waits for the one before."
-)
-@click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(commands: int, keys: int, alone: int, as_json: bool) -> None:
-    """Measure what durability costs."""
-    with ground() as where:
-        show("durability", measure(where, commands, keys, alone), as_json=as_json)
-
+main = command("durability", __doc__, measure, Options)
 
 if __name__ == "__main__":
     main()

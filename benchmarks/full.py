@@ -6,35 +6,27 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from benchmarks.counter import Counter, Increment, app
-from benchmarks.ground import cpu_seconds
-from benchmarks.stage import asking, await_served, crew
+from benchmarks.crew import crew
+from benchmarks.ground import Ground, Meter, Row
+from benchmarks.stage import asking, await_served
 from holdfast import Client, Settings, connect
 from holdfast.runtime.clock import to_ms
 
+APP = "benchmarks.counter:app"
 #: Workers stand still while the queues are filled, and must not be taken for dead: by others, and by RabbitMQ.
 MEMBER_TTL_MS = 120_000
 HEARTBEAT = "?heartbeat=120"
 
 
-class Full(NamedTuple):
-    """What came of a full queue."""
-
-    per_second: float
-    #: Of that while a tenth to nine tenths of the records were made: without beginning and end.
-    middle_per_second: float
-    #: Processors that were at work on average: workers, this process and both servers; and the workers alone.
-    cores: float
-    worker_cores: float
-    #: Processor time of one command in microseconds, by the same: what else the machine does changes it little.
-    cpu_us: float
-    worker_us: float
-
-
-def drain(client: Client, pids: Sequence[int], commands: int, keys: int) -> Full:
+def drain(
+    where: Ground, client: Client, pids: Sequence[int], commands: int, keys: int, **servers: int
+) -> Row:
     """Fill the queues while all workers stand still, let them go all at once, and return how quick they were.
+
+    `per_second` is over all records, `middle_per_second` while a tenth to nine tenths of them were made; `cores` is how
+    many processors workers, this process and the servers kept busy on average. `servers` are as the meter's.
 
     Raises:
         ValueError: Not every command was decided once.
@@ -44,13 +36,13 @@ def drain(client: Client, pids: Sequence[int], commands: int, keys: int) -> Full
     try:
         client.send_many(Increment(f"k{number % keys}") for number in range(commands))
     finally:
-        began, own, all_ = time.time(), cpu_seconds(pids), cpu_seconds([os.getpid()])
+        meter, began_ms = Meter(where, **servers), time.time() * 1000
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
     for key in range(keys):
         want = commands // keys + (key < commands % keys)
         client.wait(Counter, f"k{key}", until=lambda state, want=want: state.value >= want, timeout=300)  # type: ignore[misc]  # mypy cannot type a default in a lambda
-    took, worked, busy = time.time() - began, cpu_seconds(pids) - own, cpu_seconds([os.getpid()]) - all_
+    took, cost = meter.seconds, meter.cost(commands)
     at_ms = sorted(
         to_ms(record.at)
         for _, records in client.histories(Counter, [f"k{key}" for key in range(keys)])
@@ -61,22 +53,21 @@ def drain(client: Client, pids: Sequence[int], commands: int, keys: int) -> Full
         raise ValueError(message)
     tenth = len(at_ms) // 10
     middle_ms = max(1, at_ms[-1 - tenth] - at_ms[tenth])
-    return Full(
-        commands / max(0.001, at_ms[-1] / 1000 - began),
-        (len(at_ms) - 2 * tenth) / middle_ms * 1000,
-        busy / took,
-        worked / took,
-        busy / commands * 1e6,
-        worked / commands * 1e6,
-    )
+    used_us = sum(float(used) for name, used in cost.items() if name.endswith("_us"))
+    return {
+        "per_second": round(commands / max(1, at_ms[-1] - began_ms) * 1000),
+        "middle_per_second": round((len(at_ms) - 2 * tenth) / middle_ms * 1000),
+        "cores": round(used_us * commands / 1e6 / took, 2),
+        **cost,
+    }
 
 
-def run(settings: Settings, commands: int, keys: int, processes: int) -> Full:
+def run(where: Ground, settings: Settings, commands: int, keys: int, processes: int) -> Row:
     """Start workers, wait until they share all partitions, and drain full queues with them."""
     with (
         connect(app, settings) as client,
-        crew("benchmarks.counter:app", settings, processes, ("command",)),
+        crew(where, settings, APP, processes=processes, pools=("command",)),
         asking(settings) as ports,
     ):
         pids = await_served(ports, settings, processes)
-        return drain(client, pids, commands, keys)
+        return drain(where, client, pids, commands, keys)

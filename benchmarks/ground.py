@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.meter import Meter, attendants, cpu_seconds
 from benchmarks.rows import Row, latencies, median, quantile, summary
-from tests.support.servers import PostgresServer, RabbitServer, RedisServer
+from tests.support.servers import RabbitServer, RedisServer
 
 __all__ = [
     "ROOT",
@@ -39,9 +39,6 @@ class Ground:
     amqp_url: str
     redis_pid: int
     rabbitmq_pid: int
-    #: Empty, and 0, where nobody asked for PostgreSQL.
-    postgres_url: str = ""
-    postgres_pid: int = 0
     #: Added to the environment of Holdfast's workers, as OTEL_TRACES_SAMPLER_ARG=0.01.
     environment: Mapping[str, str] = field(default_factory=dict)
     #: What runs beside the servers for their sake, and is no worker.
@@ -50,30 +47,21 @@ class Ground:
     @property
     def servers(self) -> dict[str, int]:
         """The process id of each server by its name."""
-        found = {"redis": self.redis_pid, "rabbitmq": self.rabbitmq_pid}
-        return found | ({"postgres": self.postgres_pid} if self.postgres_pid else {})
+        return {"redis": self.redis_pid, "rabbitmq": self.rabbitmq_pid}
 
 
 @contextmanager
-def ground(*, postgres: bool = False, environment: Mapping[str, str] | None = None) -> Iterator[Ground]:
+def ground(*, environment: Mapping[str, str] | None = None) -> Iterator[Ground]:
     """Start private servers on loopback, and stop them in the end."""
     before = attendants()
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder, ExitStack() as stack:
         redis = stack.enter_context(_deployed_redis(Path(folder) / "redis"))
         rabbitmq = stack.enter_context(_DeployedRabbit(Path(folder) / "rabbitmq"))
-        url, pid = "", 0
-        if postgres:
-            server = PostgresServer()
-            stack.callback(server.close)
-            server.start()
-            url, pid = server.url, server.pid
         yield Ground(
             redis.url,
             rabbitmq.url,
             redis.pid,
             rabbitmq.pid,
-            url,
-            pid,
             environment or {},
             attendants() - before,
         )

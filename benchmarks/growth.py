@@ -10,20 +10,18 @@ else the machine does meets all of them alike.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-import click
-
 from benchmarks import account, alarm
 from benchmarks.account import Account
 from benchmarks.alarm import Alarm, Arm, Ring
-from benchmarks.ground import Ground, ground, quantile
+from benchmarks.ground import Ground, Row, quantile
+from benchmarks.report import command
 from benchmarks.seed import Desk, deposit, desk, history, pending
-from benchmarks.shown import Row, show
 from benchmarks.stage import another_redis, calm, fresh
 from holdfast import App, Command
 from holdfast.runtime.codec import encode, encode_envelope
@@ -323,31 +321,6 @@ def _desk(stack: ExitStack, url: str, app: App, partitions: int) -> Desk:
     return stack.enter_context(desk(app, stack.enter_context(fresh(url, partitions=partitions))))
 
 
-def measure(
-    where: Ground,
-    *,
-    rounds: int,
-    histories: Sequence[int] = (),
-    ids: Sequence[int] = (),
-    instances: Sequence[int] = (),
-    timers: Sequence[int] = (),
-    partitions: Sequence[int] = (),
-) -> list[Row]:
-    """Measure by everything that sizes are given for, the smallest size first."""
-    rows: list[Row] = []
-    if histories:
-        rows += by_history(where, histories, rounds, SLOWLY_MS, "records")
-    if ids:
-        rows += by_history(where, ids, rounds, RUSH_MS, "remembered ids")
-    if instances:
-        rows += by_instances(where, instances, rounds)
-    if timers:
-        rows += by_timers(where, timers, rounds)
-    if partitions:
-        rows += by_partitions(where, partitions, rounds)
-    return rows
-
-
 SIZES = {
     "histories": (10, 1_000, 100_000),
     "ids": (10, 1_000, 10_000, 100_000),
@@ -357,16 +330,30 @@ SIZES = {
 }
 
 
-@click.command()
-@click.option("--only", default=",".join(SIZES), show_default=True, help="What may make steps grow.")
-@click.option("--rounds", default=300, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(only: str, rounds: int, as_json: bool) -> None:
-    """Measure whether steps of a turn grow with what there is already."""
-    with ground() as where:
-        rows = measure(where, rounds=rounds, **{name: SIZES[name] for name in only.split(",")})
-        show("growth", judged(rows), as_json=as_json)
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
 
+    #: What may make steps grow.
+    only: str = ",".join(SIZES)
+    rounds: int = 300
+
+
+def measure(where: Ground, options: Options, sizes: Mapping[str, Sequence[int]] = SIZES) -> list[Row]:
+    """Measure by everything that is asked for, the smallest size first."""
+    rounds = options.rounds
+    measures: dict[str, Callable[[Sequence[int]], list[Row]]] = {
+        "histories": lambda some: by_history(where, some, rounds, SLOWLY_MS, "records"),
+        "ids": lambda some: by_history(where, some, rounds, RUSH_MS, "remembered ids"),
+        "instances": lambda some: by_instances(where, some, rounds),
+        "timers": lambda some: by_timers(where, some, rounds),
+        "partitions": lambda some: by_partitions(where, some, rounds),
+    }
+    return [row for name in options.only.split(",") for row in measures[name](sizes[name])]
+
+
+# Once: sizes are measured in turn within each round already.
+main = command("growth", __doc__, measure, Options, runs=1, after=judged)
 
 if __name__ == "__main__":
     main()

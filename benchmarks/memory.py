@@ -1,7 +1,7 @@
 """What does an idle instance cost: bytes in Redis by what it has, and bytes in a worker that keeps it at hand?
 
 Run it as
-    python -m benchmarks.memory [--instances 20000] [--cached 5000] [--json]
+    python -m benchmarks.memory [--instances 20000] [--cached 5000] [--runs 3] [--json]
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import click
 import redis
 
 from benchmarks.account import Account, Close, app
-from benchmarks.ground import Ground, ground
+from benchmarks.ground import Ground, Row
+from benchmarks.report import command
 from benchmarks.seed import Desk, deposit, desk, snapshot
-from benchmarks.shown import Row, show
 from benchmarks.stage import another_redis, await_that, calm, fresh
 from holdfast import Settings
 from holdfast.runtime.control import DeleteData
@@ -37,8 +37,18 @@ BUFFERS_MAX = 64 * 1024
 Stage = Callable[[Desk, int], None]
 
 
-def measure(where: Ground, instances: int, cached: int) -> list[Row]:
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
+
+    #: Instances in Redis, and in a worker.
+    instances: int = 20_000
+    cached: int = 5_000
+
+
+def measure(where: Ground, options: Options) -> list[Row]:
     """Measure Redis by what instances have, each on a fresh server, and a worker by how many ids each remembers."""
+    instances, cached = options.instances, options.cached
     rows = [_in_redis(what, stages, instances) for what, stages in SHAPES.items()]
     rows += [
         _in_worker(where, records, count)
@@ -174,15 +184,7 @@ def _resident() -> int:
     return pages * os.sysconf("SC_PAGESIZE")
 
 
-@click.command()
-@click.option("--instances", default=20_000, show_default=True, help="Instances in Redis.")
-@click.option("--cached", default=5_000, show_default=True, help="Instances in a worker.")
-@click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(instances: int, cached: int, as_json: bool) -> None:
-    """Measure what idle instances cost."""
-    with ground() as where:
-        show("memory", judged(measure(where, instances, cached)), as_json=as_json)
-
+main = command("memory", __doc__, measure, Options, after=judged)
 
 if __name__ == "__main__":
     main()

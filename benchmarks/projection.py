@@ -1,24 +1,25 @@
 """How many events a second does a projection apply, by where its read model is? How soon can one read one's write?
 
 Run it as
-    python -m benchmarks.projection [--events 20000] [--keys 1000] [--stores checkpoints,redis,sqlite,postgresql] [--json]
+    python -m benchmarks.projection [--events 20000] [--keys 1000] [--stores checkpoints,redis,sqlite,postgresql] [--runs 3] [--json]
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
-import click
 import dramatiq
 import sqlalchemy as sa
 
 from benchmarks.counter import Counter, Increment, Incremented
-from benchmarks.ground import Ground, ground, quantile
-from benchmarks.shown import Row, show
-from benchmarks.stage import crew, fresh
+from benchmarks.crew import crew
+from benchmarks.ground import Ground, Meter, Row, latencies
+from benchmarks.report import command
+from benchmarks.stage import fresh
 from holdfast import (
     Accepted,
     App,
@@ -36,8 +37,7 @@ from holdfast.actors.pools import worker_broker
 from holdfast.runtime.projection import Store
 from tests.support.servers import PostgresServer
 
-#: Commands of which each is executed, waited for and read, one after another.
-ALONE = 200
+APP = "benchmarks.counter:app"
 
 metadata = sa.MetaData()
 counts = sa.Table(
@@ -92,36 +92,58 @@ def caught_up(client: Client) -> None:
     client.wait_for("counts", Accepted(0, ()), timeout=600)
 
 
-def run(store: Store, name: str, settings: Settings, events: int, keys: int, single: int) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where one store is measured."""
+
+    where: Ground
+    settings: Settings
+    store: Store
+    name: str
+    #: The store's own server, as the meter wants it.
+    servers: Mapping[str, int]
+
+    def rate(self, meter: Meter, what: str, events: int) -> Row:
+        """Return how many events were applied a second, and what each cost."""
+        row = meter.row(self.name, what, events)
+        return row | {"events": events, "seconds": round(meter.seconds, 2)}
+
+    def latency(self, what: str, times: Sequence[float]) -> Row:
+        """Return the row of times in milliseconds."""
+        return latencies(self.name, what, times) | {"events": len(times)}
+
+    def meter(self) -> Meter:
+        """Begin to measure. The lane is a thread of this process: what it uses is the client's."""
+        return Meter(self.where, **self.servers)
+
+
+def run(stage: Stage, events: int, keys: int, single: int) -> list[Row]:
     """Measure one store: from the logs, from the feed, one write that is waited for, and a rebuild."""
-    app, rows = App(workflows=[Counter], projections=[Counts(store)]), list[Row]()
+    app, rows = App(workflows=[Counter], projections=[Counts(stage.store)]), list[Row]()
+    settings = stage.settings
 
     def send(client: Client, times: int) -> None:
-        with crew("benchmarks.counter:app", settings, pools=("command",)):
+        with crew(stage.where, settings, APP, pools=("command",)):
             client.send_many(Increment(f"k{number % keys}") for number in range(events))
             for key in range(keys):
                 _counted(client, f"k{key}", times * (events // keys + (key < events % keys)))
 
     def measured(what: str) -> None:
-        began = time.perf_counter()
+        meter = stage.meter()
         with serving(app, settings, "projection"):
             caught_up(client)
-            took = time.perf_counter() - began
-            rows.append(_rate(name, what, events, took))
+            rows.append(stage.rate(meter, what, events))
 
     with connect(app, settings) as client:
         send(client, 1)
         measured("from the logs")
         send(client, 2)
         measured("from the feed")
-        with (
-            crew("benchmarks.counter:app", settings, pools=("command",)),
-            serving(app, settings, "projection"),
-        ):
+        with crew(stage.where, settings, APP, pools=("command",)), serving(app, settings, "projection"):
             caught_up(client)
             _readable(client)  # when that is back, both sides serve
-            rows.append(_latency(name, "one alone, readable", [_readable(client) for _ in range(single)]))
-            rows += rebuilt(name, client, 2 * events + single + 1)
+            rows.append(stage.latency("one alone, readable", [_readable(client) for _ in range(single)]))
+            rows += rebuilt(stage, client, 2 * events + single + 1)
     return rows
 
 
@@ -129,17 +151,16 @@ def _counted(client: Client, key: str, want: int) -> None:
     client.wait(Counter, key, until=lambda state: state.value >= want, timeout=300)
 
 
-def rebuilt(name: str, client: Client, events: int) -> list[Row]:
+def rebuilt(stage: Stage, client: Client, events: int) -> list[Row]:
     """Rebuild a read model from the logs, beside the live one, which goes on; one write at a time is waited for meanwhile."""
     desk = client.projections
-    began, times = time.perf_counter(), list[float]()
+    meter, times = stage.meter(), list[float]()
     new = desk.rebuild("counts")
     while new not in [one.generation for one in desk.lag("counts") if one.state == "live"]:
         times.append(_readable(client))
-    took = time.perf_counter() - began
     return [
-        _rate(name, "rebuilt beside the live one", events + len(times), took),
-        _latency(name, "one alone during the rebuild", times),
+        stage.rate(meter, "rebuilt beside the live one", events + len(times)),
+        stage.latency("one alone during the rebuild", times),
     ]
 
 
@@ -150,64 +171,48 @@ def _readable(client: Client) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _rate(name: str, what: str, events: int, seconds: float) -> Row:
-    return {
-        "system": name,
-        "what": what,
-        "events": events,
-        "seconds": round(seconds, 2),
-        "per_second": round(events / seconds),
-    }
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
+
+    events: int = 20_000
+    keys: int = 1_000
+    #: Commands of which each is executed, waited for and read, one after another.
+    alone: int = 200
+    stores: str = "checkpoints,redis,sqlite,postgresql"
 
 
-def _latency(name: str, what: str, times: Sequence[float]) -> Row:
-    return {
-        "system": name,
-        "what": what,
-        "events": len(times),
-        "p50_ms": round(quantile(times, 0.5), 2),
-        "p99_ms": round(quantile(times, 0.99), 2),
-    }
-
-
-STORES = ("checkpoints", "redis", "sqlite", "postgresql")
-
-
-def measure(
-    where: Ground, events: int, keys: int, single: int = ALONE, stores: Sequence[str] = STORES
-) -> list[Row]:
+def measure(where: Ground, options: Options) -> list[Row]:
     """Measure each store in a namespace of its own."""
     rows: list[Row] = []
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
-
-        def postgresql() -> Store:
-            server = PostgresServer()
-            stack.callback(server.close)
-            return SqlStore(server.start().url, metadata)
-
-        makers: dict[str, Callable[[], Store]] = {
-            "checkpoints": CheckpointStore,
-            "redis": RedisStore,
-            "sqlite": lambda: SqlStore(f"sqlite:///{folder}/read.db", metadata),
-            "postgresql": postgresql,
-        }
-        for name in stores:
-            with fresh(where.redis_url, where.amqp_url) as settings:
-                rows += run(makers[name](), name, settings, events, keys, single)
+        for name in options.stores.split(","):
+            store, servers = _store(name, folder, stack)
+            settings = stack.enter_context(fresh(where.redis_url, where.amqp_url))
+            stage = Stage(where, settings, store, name, servers)
+            rows += run(stage, options.events, options.keys, options.alone)
     return rows
 
 
-@click.command()
-@click.option("--events", default=20_000, show_default=True)
-@click.option("--keys", default=1_000, show_default=True)
-@click.option("--alone", default=ALONE, show_default=True, help="Writes of which each is waited for.")
-@click.option("--stores", default=",".join(STORES), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(events: int, keys: int, alone: int, stores: str, as_json: bool) -> None:
-    """Measure events per second, from the logs and from the feed, of a rebuild, and the latency of one."""
-    with ground() as where:
-        show("projection", measure(where, events, keys, alone, stores.split(",")), as_json=as_json)
+def _store(name: str, folder: str, stack: ExitStack) -> tuple[Store, dict[str, int]]:
+    """Return a store, and its own server where it has one, which runs until the stack is closed."""
+    match name:
+        case "checkpoints":
+            return CheckpointStore(), {}
+        case "redis":
+            return RedisStore(), {}
+        case "sqlite":
+            return SqlStore(f"sqlite:///{folder}/read.db", metadata), {}
+        case "postgresql":
+            server = PostgresServer()
+            stack.callback(server.close)
+            url = server.start().url
+            return SqlStore(url, metadata), {"postgresql": server.pid}
+    message = f"there is no store {name!r}"
+    raise LookupError(message)
 
+
+main = command("projection", __doc__, measure, Options)
 
 if __name__ == "__main__":
     main()

@@ -20,17 +20,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import click
-
-from benchmarks.ground import Ground, ground
-from benchmarks.shown import Row, show
-from benchmarks.stage import ROOT, asking, await_served, await_that, crew, fresh
+from benchmarks.crew import crew
+from benchmarks.ground import ROOT, Ground, Row
+from benchmarks.report import command
+from benchmarks.stage import asking, await_served, await_that, fresh
 from benchmarks.steps import STEPS, Begin, Process, app
 from holdfast import Client, RunState, Settings, connect
 from holdfast.actors.wiring import Ports
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.keys import partition_of
 
+APP = "benchmarks.steps:app"
 POOLS = ("command", "effect", "timer")
 WARM_UP = 20
 #: How long there is a steady load before the burst.
@@ -122,7 +122,7 @@ def foreign(settings: Settings, *, elsewhere: bool) -> Iterator[int]:
         elsewhere: As if on another machine: in a process namespace of its own, so that others cannot see that it is
             dead, but only that it is no longer heard of.
     """
-    command = [sys.executable, "-m", "holdfast.cli", "worker", "benchmarks.steps:app"]
+    command = [sys.executable, "-m", "holdfast.cli", "worker", APP]
     command += [word for pool in POOLS for word in ("--pool", pool)]
     if elsewhere:
         command = ["unshare", "--pid", "--fork", "--kill-child", *command]
@@ -221,7 +221,7 @@ def restarted(where: Ground, rate: float, burst: int, processes: int = 2) -> Row
         fresh(where.redis_url, where.amqp_url) as settings,
         connect(app, settings) as client,
         asking(settings) as ports,
-        crew("benchmarks.steps:app", settings, processes, POOLS),
+        crew(where, settings, APP, processes=processes, pools=POOLS),
     ):
         pids = await_served(ports, settings, processes)
         _warm(client)
@@ -239,7 +239,7 @@ def taken_over(where: Ground, rate: float, burst: int, *, elsewhere: bool) -> Ro
         fresh(where.redis_url, where.amqp_url) as settings,
         connect(app, settings) as client,
         asking(settings) as ports,
-        crew("benchmarks.steps:app", settings, 1, POOLS) as _stays,
+        crew(where, settings, APP, pools=POOLS),
     ):
         await_served(ports, settings, 1)
         staying = {member.id for member in ports.membership.living()}
@@ -271,25 +271,25 @@ def _held(row: Row) -> bool:
     return whole and bool(row["in_flight"]) and float(row["last_s"]) <= max_s
 
 
-def measure(where: Ground, rate: float, burst: int) -> list[Row]:
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
+
+    #: Processes begun in a second, and right before the kill.
+    rate: float = 150.0
+    burst: int = 200
+
+
+def measure(where: Ground, options: Options) -> list[Row]:
     """Kill workers in each way once."""
+    rate, burst = options.rate, options.burst
     rows = [restarted(where, rate, burst), taken_over(where, rate, burst, elsewhere=False)]
     if can_unshare():
         rows.append(taken_over(where, rate, burst, elsewhere=True))
     return rows
 
 
-@click.command()
-@click.option("--rate", default=150.0, show_default=True, help="Processes begun in a second.")
-@click.option("--burst", default=200, show_default=True, help="Processes begun right before the kill.")
-@click.option("--runs", default=3, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(rate: float, burst: int, runs: int, as_json: bool) -> None:
-    """Measure how soon work is carried on after SIGKILL."""
-    with ground() as where:
-        rows = [row for _ in range(runs) for row in measure(where, rate, burst)]
-        show("recovery", judged(rows), as_json=as_json)
-
+main = command("recovery", __doc__, measure, Options, after=judged)
 
 if __name__ == "__main__":
     main()

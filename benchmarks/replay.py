@@ -1,21 +1,20 @@
 """How long does it take to bring an instance into memory that has 10 to 100,000 events, and is that linear?
 
 Run it as
-    python -m benchmarks.replay [--events 10,100,1000,10000,100000] [--seconds 1] [--json]
+    python -m benchmarks.replay [--events 10,100,1000,10000,100000] [--seconds 1] [--runs 3] [--json]
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-
-import click
+from dataclasses import dataclass
 
 from benchmarks.account import Account, app
-from benchmarks.ground import Ground, ground, median
+from benchmarks.ground import Ground, Row, median
+from benchmarks.report import command
 from benchmarks.seed import Desk, desk, extend, history, snapshot
-from benchmarks.shown import Row, show
-from benchmarks.stage import fresh
+from benchmarks.stage import fresh, numbers
 from holdfast import Client, connect
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.turn import SNAPSHOT_SHARE, fold_with_fallback
@@ -31,9 +30,19 @@ LINEAR_FROM = 1_000
 LINEAR_MAX = 1.5
 
 
-def measure(where: Ground, events: Sequence[int], seconds: float = 1.0) -> list[Row]:
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
+
+    events: str = "10,100,1000,10000,100000"
+    #: How long each is opened again and again.
+    seconds: float = 1.0
+
+
+def measure(where: Ground, options: Options) -> list[Row]:
     """Measure each size, from the whole log and from a snapshot."""
     rows: list[Row] = []
+    events, seconds = numbers(options.events), options.seconds
     with (
         fresh(where.redis_url) as settings,
         desk(app, settings) as at,
@@ -138,19 +147,7 @@ def _linear(rows: Sequence[Row]) -> Iterator[Row]:
         }
 
 
-@click.command()
-@click.option("--events", default="10,100,1000,10000,100000", show_default=True)
-@click.option("--seconds", default=1.0, show_default=True, help="How long each is opened again and again.")
-@click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(events: str, seconds: float, as_json: bool) -> None:
-    """Measure how long it takes to open an instance that is not in memory."""
-    with ground() as where:
-        show(
-            "replay",
-            judged(measure(where, [int(one) for one in events.split(",")], seconds)),
-            as_json=as_json,
-        )
-
+main = command("replay", __doc__, measure, Options, after=judged)
 
 if __name__ == "__main__":
     main()

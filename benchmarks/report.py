@@ -5,7 +5,8 @@ which returns the rows of one run, rivals and Holdfast in turn; and
 
     main = command("throughput", __doc__, measure, Options)
 
-The command has an option for each field, and those that all share: --runs, --json, --env.
+The command has an option for each field, and those that all share: --runs, --json, --env. What can only be said of all runs
+together, such as whether a median is linear, is said by `after`, which is given their medians.
 """
 
 from __future__ import annotations
@@ -53,20 +54,30 @@ def command(
     measure: Callable[[Ground, O], list[Row]],
     options: type[O],
     *,
-    postgres: bool = False,
+    runs: int = 3,
+    after: Callable[[Sequence[Row]], list[Row]] = list,
 ) -> click.Command:
-    """Return the command line of a benchmark."""
+    """Return the command line of a benchmark.
+
+    Args:
+        name: Its name in the catalogue.
+        question: Its docstring, of which the first line is the question.
+        measure: Measures once.
+        options: What it can be told.
+        runs: How often it measures when it is told nothing.
+        after: Adds what only the medians of all runs say.
+    """
     asked = (question or name).strip().partition("\n")[0]
 
     def main(runs: int, as_json: bool, env: Sequence[str], **given: Any) -> None:
         rows: list[Row] = []
         environment = dict(one.split("=", 1) for one in env)
-        with ground(postgres=postgres, environment=environment) as where:
+        with ground(environment=environment) as where:
             found = facts(where) | {"question": asked, "runs": runs}
             for number in range(runs):
                 click.echo(f"{name}: run {number + 1} of {runs}", err=True)
                 rows += measure(where, options(**given))
-        rows = [found, *judged(name, summary(rows))]
+        rows = [found, *judged(name, after(summary(rows)))]
         if as_json:
             click.echo("\n".join(json_lines(name, rows)))
         else:
@@ -74,7 +85,7 @@ def command(
             Console(width=WIDTH).print(*tables(name, rows))
 
     shared: list[click.Parameter] = [
-        click.Option(["--runs"], default=3, show_default=True, help="How often all is measured, in turn."),
+        click.Option(["--runs"], default=runs, show_default=True, help="How often all is measured, in turn."),
         click.Option(["--json", "as_json"], is_flag=True, help="JSON lines instead of a table."),
         click.Option(
             ["--env"], multiple=True, help="NAME=VALUE for Holdfast's workers; any number of these."

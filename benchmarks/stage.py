@@ -1,22 +1,19 @@
-"""What a benchmark plays on: a namespace of its own, and workers."""
+"""What a benchmark plays on: a namespace of its own, further servers, and waiting until something has come about."""
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import redis
 
-from holdfast import Settings, Supervisor
+from holdfast import Settings
 from holdfast.actors.wiring import Ports, open_ports, remove_namespace
-from holdfast.runtime.ports import POOLS
 from tests.support.servers import RedisServer
 
 ROOT = Path(__file__).parents[1]
@@ -64,28 +61,6 @@ def calm(redis_url: str) -> None:
         await_that("Redis rewrote its file", lambda: not busy())
 
 
-@contextmanager
-def crew(
-    app: str, settings: Settings, processes: int = 1, pools: Sequence[str] = POOLS, lanes: int = 2
-) -> Iterator[Supervisor]:
-    """Run workers of an app, given as module:name.
-
-    They keep what Python compiles, as an installation has it: a worker that compiled all of it at each start would be
-    0.4 s longer about it.
-    """
-    log = Path(tempfile.gettempdir()) / f"holdfast-bench-{os.getpid()}-{secrets.token_hex(4)}.log"
-    try:
-        with mock.patch.dict(os.environ):
-            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-            supervisor = Supervisor(
-                app, settings, processes=processes, pools=pools, lanes=lanes, folder=ROOT, log_file=log
-            )
-        with supervisor as workers:
-            yield workers
-    finally:
-        log.unlink(missing_ok=True)
-
-
 def await_that(what: str, true: Callable[[], bool], seconds_max: float = 300, step_s: float = LOOK_S) -> None:
     """Wait until something has come about.
 
@@ -111,3 +86,8 @@ def await_served(ports: Ports, settings: Settings, processes: int, pool: str = "
     time.sleep(2.5 * settings.heartbeat_ms / 1000)  # handovers to who came last
     await_that("every partition is served", served)
     return [member.pid for member in ports.membership.living() if pool in member.pools]
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers in a text with commas between them."""
+    return [int(one) for one in text.split(",")]

@@ -1,7 +1,7 @@
 """How late are timers, applied: at a steady rate, all at one instant, and one alone?
 
 Run it as
-    python -m benchmarks.timers [--rate 500] [--seconds 10] [--instant 5000] [--alone 200] [--processes 1] [--json]
+    python -m benchmarks.timers [--rate 500] [--seconds 10] [--instant 5000] [--alone 200] [--processes 2] [--runs 3] [--json]
 
 Lateness is from the time that a timer was set for to when Redis committed the command that it sent, by one clock.
 What a million pending timers cost is in benchmarks.growth.
@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import click
-
 from benchmarks.alarm import Alarm, Arm, app
-from benchmarks.ground import Ground, ground, quantile
-from benchmarks.shown import Row, show
-from benchmarks.stage import asking, await_served, await_that, crew, fresh
+from benchmarks.crew import crew
+from benchmarks.ground import Ground, Meter, Row, quantile
+from benchmarks.report import command
+from benchmarks.stage import asking, await_served, await_that, fresh
 from holdfast import Client, RunState, connect
 from holdfast.actors.wiring import Ports
 
@@ -36,7 +36,7 @@ def serving(where: Ground, processes: int) -> Iterator[tuple[Client, Ports]]:
     with (
         fresh(where.redis_url, where.amqp_url) as settings,
         connect(app, settings) as client,
-        crew("benchmarks.alarm:app", settings, processes, ("command", "timer")),
+        crew(where, settings, "benchmarks.alarm:app", processes=processes, pools=("command", "timer")),
         asking(settings) as ports,
     ):
         await_served(ports, settings, processes, "timer")
@@ -50,7 +50,7 @@ def lead(count: int) -> timedelta:
     return timedelta(seconds=LEAD_S + LEAD_PER_THOUSAND_S * count / 1000)
 
 
-def lateness(client: Client, ports: Ports, what: str, due: Sequence[datetime]) -> Row:
+def lateness(where: Ground, client: Client, ports: Ports, what: str, due: Sequence[datetime]) -> Row:
     """Set an alarm for each time, wait until all went off, and return how late that was committed.
 
     Raises:
@@ -61,7 +61,7 @@ def lateness(client: Client, ports: Ports, what: str, due: Sequence[datetime]) -
         # The directory tells without reading each, which would cost as much as ringing it.
         return ports.directory.count(Alarm.type, run_state)
 
-    before = count(RunState.COMPLETED)
+    meter, before = Meter(where), count(RunState.COMPLETED)
     keys = [f"{what}-{number}" for number in range(len(due))]
     client.send_many(map(Arm, keys, due))
     await_that(
@@ -74,10 +74,11 @@ def lateness(client: Client, ports: Ports, what: str, due: Sequence[datetime]) -
         message = f"setting {len(due)} timers took longer than until the first was due"
         raise ValueError(message)
     await_that("all went off", lambda: count(RunState.COMPLETED) >= before + len(due), step_s=LOOK_S)
+    cost = meter.cost(len(due))
     rang = dict(_committed(ports))
     wrong = sum(len(records) != 2 for _, records in client.histories(Alarm, keys))
     late = [(rang[key] - at).total_seconds() * 1000 for key, at in zip(keys, due, strict=True)]
-    return _row(what, late) | {"set_before_s": round(slack_s, 1), "wrong": wrong}
+    return _row(what, late) | {"set_before_s": round(slack_s, 1), "wrong": wrong} | cost
 
 
 def _committed(ports: Ports) -> Iterator[tuple[str, datetime]]:
@@ -103,60 +104,60 @@ def _row(what: str, late: Sequence[float]) -> Row:
     }
 
 
-def steady(client: Client, ports: Ports, rate: int, seconds: float) -> Row:
+def steady(where: Ground, client: Client, ports: Ports, rate: int, seconds: float) -> Row:
     """Have so many timers a second come due."""
     count = int(rate * seconds)
     start = datetime.now(UTC) + lead(count)
     due = [start + timedelta(seconds=number / rate) for number in range(count)]
-    return lateness(client, ports, f"{rate} a second", due)
+    return lateness(where, client, ports, f"{rate} a second", due)
 
 
-def instant(client: Client, ports: Ports, count: int) -> Row:
+def instant(where: Ground, client: Client, ports: Ports, count: int) -> Row:
     """Have so many timers come due at one instant."""
     at = datetime.now(UTC) + lead(count)
-    return lateness(client, ports, "at one instant", [at] * count)
+    return lateness(where, client, ports, "at one instant", [at] * count)
 
 
-def alone(client: Client, ports: Ports, count: int) -> Row:
+def alone(where: Ground, client: Client, ports: Ports, count: int) -> Row:
     """Set timers for very soon, one at a time, while the pool sleeps; those that were set too late do not count."""
-    due: dict[str, datetime] = {}
+    meter, due = Meter(where), dict[str, datetime]()
     for number in range(count):
         key = f"alone-{number}"
         due[key] = datetime.now(UTC) + timedelta(milliseconds=SHORT_MS)
         client.send(Arm(key, due[key]))
         client.wait(Alarm, key, until=lambda state: state.rang >= 1, timeout=60)
-    rang = dict(_committed(ports))
+    cost, rang = meter.cost(count), dict(_committed(ports))
     set_at = {key: records[0].at for key, records in client.histories(Alarm, due)}
     in_time = [key for key in due if set_at[key] < due[key]]
     late = [(rang[key] - due[key]).total_seconds() * 1000 for key in in_time or due]
-    return _row(f"alone, {SHORT_MS} ms ahead", late) | {"set_late": count - len(in_time)}
+    return _row(f"alone, {SHORT_MS} ms ahead", late) | {"set_late": count - len(in_time)} | cost
 
 
-def measure(
-    where: Ground, *, rate: int, seconds: float, count: int, single: int, processes: int
-) -> list[Row]:
+@dataclass(frozen=True)
+class Options:
+    """How much of it."""
+
+    #: Timers a second, and for how long.
+    rate: int = 500
+    seconds: float = 10.0
+    #: Timers at one instant, and one at a time.
+    instant: int = 5_000
+    alone: int = 200
+    #: As plain dramatiq, a process for each of two cores.
+    processes: int = 2
+
+
+def measure(where: Ground, options: Options) -> list[Row]:
     """Measure one alone, a steady rate, and one instant."""
-    with serving(where, processes) as (client, ports):
+    with serving(where, options.processes) as (client, ports):
         return [
-            alone(client, ports, single),
-            steady(client, ports, rate, seconds),
-            instant(client, ports, count),
+            alone(where, client, ports, options.alone),
+            steady(where, client, ports, options.rate, options.seconds),
+            instant(where, client, ports, options.instant),
         ]
 
 
-@click.command()
-@click.option("--rate", default=500, show_default=True, help="Timers a second.")
-@click.option("--seconds", default=10.0, show_default=True)
-@click.option("--instant", "count", default=5_000, show_default=True, help="Timers at one instant.")
-@click.option("--alone", "single", default=200, show_default=True, help="Timers one at a time.")
-@click.option("--processes", default=1, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
-def main(rate: int, seconds: float, count: int, single: int, processes: int, as_json: bool) -> None:
-    """Measure the lateness of timers."""
-    with ground() as where:
-        rows = measure(where, rate=rate, seconds=seconds, count=count, single=single, processes=processes)
-        show("timers", rows, as_json=as_json)
-
+main = command("timers", __doc__, measure, Options)
 
 if __name__ == "__main__":
     main()

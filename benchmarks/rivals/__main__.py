@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.facts import facts
 from benchmarks.ground import Ground, ground
 from benchmarks.rivals import Rival, Row, available, known
 
@@ -67,6 +68,9 @@ def main(
     counts = dict(zip(KINDS, (commands, processes, timers, recovered), strict=True))
     rows: list[Row] = []
     with ground() as where:
+        if as_json:
+            asked = str(__doc__).partition("\n")[0]
+            click.echo(json.dumps(facts(where) | {"question": asked, "runs": runs}))
         for _ in range(runs):
             for kind in kinds:
                 for rival in rivals:

@@ -5,7 +5,7 @@ What all rows have in common.
 import math
 from collections.abc import Sequence
 
-from benchmarks.shown import Row
+from benchmarks.rows import Row
 
 
 def check(rows: Sequence[Row]) -> None:

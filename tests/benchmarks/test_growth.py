@@ -5,7 +5,7 @@
 import pytest
 
 from benchmarks.ground import Ground
-from benchmarks.growth import FLAT_MAX, judged, measure
+from benchmarks.growth import FLAT_MAX, Options, judged, measure
 from tests.benchmarks.figures import beginning, check
 
 pytestmark = pytest.mark.slow
@@ -15,19 +15,18 @@ def test_every_step_is_measured_at_every_size(where: Ground) -> None:
     """
     A row for each step and size, with its ratio to the smallest.
     """
-    rows = measure(
-        where,
-        rounds=3,
-        histories=(10, 200),
-        ids=(10, 1_200),
-        instances=(0, 300),
-        timers=(0, 2_000),
-        partitions=(1, 4),
-    )
+    sizes = {
+        "histories": (10, 200),
+        "ids": (10, 1_200),
+        "instances": (0, 300),
+        "timers": (0, 2_000),
+        "partitions": (1, 4),
+    }
+    rows = measure(where, Options(rounds=3), sizes)
 
     check(rows)
     assert len(rows) == 2 * (4 + 4 + 4 + 6 + 5)
-    for step, of, sizes in (
+    for step, of, want in (
         ("turn of 16 to one", "records", [10, 200]),
         ("turn of 1", "remembered ids", [10, 1_200]),
         ("commit of 16", "other instances", [0, 300]),
@@ -36,7 +35,7 @@ def test_every_step_is_measured_at_every_size(where: Ground) -> None:
         ("turn of 16", "partitions", [1, 4]),
     ):
         found = [row for row in beginning(rows, f"{step}, ") if str(row["what"]).endswith(f" {of}")]
-        assert [row["size"] for row in found] == sizes, step
+        assert [row["size"] for row in found] == want, step
         assert found[0]["ratio"] == 1
 
 

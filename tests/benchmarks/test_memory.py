@@ -5,8 +5,8 @@
 import pytest
 
 from benchmarks.ground import Ground
-from benchmarks.memory import BYTES_MAX, SHAPES, judged, measure
-from benchmarks.shown import Row
+from benchmarks.memory import BYTES_MAX, SHAPES, Options, judged, measure
+from benchmarks.rows import Row
 from tests.benchmarks.figures import check, figure, named
 
 pytestmark = pytest.mark.slow
@@ -16,7 +16,7 @@ def test_more_costs_more(where: Ground) -> None:
     """
     All shapes are measured, and what has more in it takes more room.
     """
-    rows = measure(where, instances=200, cached=50)
+    rows = measure(where, Options(instances=200, cached=50))
 
     check(rows)
     assert [row["what"] for row in rows][: len(SHAPES)] == list(SHAPES)

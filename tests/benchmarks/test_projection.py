@@ -5,7 +5,7 @@
 import pytest
 
 from benchmarks.ground import Ground
-from benchmarks.projection import measure
+from benchmarks.projection import Options, measure
 from tests.benchmarks.figures import check, figure, named
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ def test_stores_are_filled_and_rebuilt(where: Ground) -> None:
     """
     From the logs, from the feed, one at a time, and once more beside the live one.
     """
-    rows = measure(where, events=120, keys=20, single=3, stores=["sqlite"])
+    rows = measure(where, Options(120, 20, alone=3, stores="sqlite"))
 
     check(rows)
     assert {row["system"] for row in rows} == {"sqlite"}

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.ground import Ground
 from benchmarks.recovery import RESTARTED, family, judged, kill, restarted, taken_over
-from benchmarks.shown import Row
+from benchmarks.rows import Row
 from tests.benchmarks.figures import check, figure
 
 pytestmark = pytest.mark.slow

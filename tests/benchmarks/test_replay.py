@@ -5,7 +5,7 @@
 import pytest
 
 from benchmarks.ground import Ground
-from benchmarks.replay import judged, measure
+from benchmarks.replay import Options, judged, measure
 from tests.benchmarks.figures import beginning, check, figure, named
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ def test_instances_are_opened_from_logs_and_snapshots(where: Ground) -> None:
     """
     Every size from its whole log; those that would have a snapshot also from that, with half of a tail after it.
     """
-    rows = judged(measure(where, [10, 1_000, 2_000], seconds=0.05))
+    rows = judged(measure(where, Options("10,1000,2000", seconds=0.05)))
 
     check(rows)
     assert [row["folded"] for row in beginning(rows, "whole log")] == [10, 1_000, 2_000]

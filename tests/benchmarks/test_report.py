@@ -2,8 +2,10 @@
 From what runs measured to what people read: medians, spread, ratios, targets, tables and lines.
 """
 
+import importlib
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +16,9 @@ from rich.console import Console
 
 from benchmarks import __main__ as everything
 from benchmarks import ground, page, plots, report, results
-from benchmarks.catalogue import CATALOGUE, chosen
+from benchmarks.catalogue import CATALOGUE, Benchmark, chosen
 from benchmarks.report import cell, columns_of, command, table
 from benchmarks.rows import Row, compared, latencies, quantile, summary
-from benchmarks.shown import show
 from benchmarks.targets import TARGETS, judged
 
 
@@ -175,7 +176,10 @@ def test_a_command_measures_as_often_as_it_is_told_and_prints_lines() -> None:
         seen.append((options, dict(where.environment)))
         return [{"system": "holdfast", "what": "x", "per_second": len(seen)}]
 
-    main: click.Command = command("some", "How many?\n\nRun it.", measure, Options)
+    def after(rows: Sequence[Row]) -> list[Row]:
+        return [row | {"verdict": f"{row['per_second']} in the middle"} for row in rows]
+
+    main: click.Command = command("some", "How many?\n\nRun it.", measure, Options, after=after)
     done = CliRunner().invoke(
         main, ["--runs", "3", "--commands", "9", "--env", "OTEL_A=b=c", "--json"], catch_exceptions=False
     )
@@ -186,7 +190,7 @@ def test_a_command_measures_as_often_as_it_is_told_and_prints_lines() -> None:
         *(facts[k] for k in ("benchmark", "what", "question", "runs")),
     )
     expected = {"system": "holdfast", "what": "x", "per_second": 2, "per_second_min": 1, "per_second_max": 3}
-    assert {"benchmark": "some", **expected} == row
+    assert {"benchmark": "some", **expected, "verdict": "2 in the middle"} == row
 
 
 def test_results_replace_those_of_the_same_benchmark_alone(tmp_path: Path) -> None:
@@ -247,15 +251,25 @@ def test_the_page_has_facts_targets_and_a_table_for_each_benchmark() -> None:
         ("growth", {"what": "a turn", "ratio": 1.1}, None),
     ],
 )
-def test_what_is_measured_once_is_held_against_targets_too(
-    name: str, row: Row, reached: str | None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_kind_of_target_is_held_against(name: str, row: Row, reached: str | None) -> None:
     """
-    Also benchmarks with a command line of their own say whether their targets are reached.
+    Milliseconds, seconds, bytes and ratios; what nothing was asked of has no answer.
     """
-    show(name, [{"system": "holdfast", **row}], as_json=True)
+    (found,) = judged(name, [{"system": "holdfast", **row}])
 
-    assert reached == json.loads(capsys.readouterr().out).get("reached")
+    assert reached == found.get("reached")
+
+
+@pytest.mark.parametrize("benchmark", CATALOGUE, ids=lambda benchmark: benchmark.name)
+def test_every_benchmark_says_where_and_how_often_it_measured(benchmark: Benchmark) -> None:
+    """
+    All have the one command line, which prints facts, medians and spread.
+    """
+    main = importlib.import_module(benchmark.module).main
+
+    assert {"runs", "as_json", "env"} <= {parameter.name for parameter in main.params}
+    assert main.name == benchmark.name
+    assert main.help.endswith("?")
 
 
 def test_only_what_is_asked_for_is_run() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from benchmarks.ground import Ground
-from benchmarks.timers import lateness, measure, serving
+from benchmarks.timers import Options, lateness, measure, serving
 from tests.benchmarks.figures import check, named
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ def test_all_alarms_go_off_once(where: Ground) -> None:
     """
     None early, none twice, in each of the three ways.
     """
-    rows = measure(where, rate=50, seconds=1, count=100, single=3, processes=1)
+    rows = measure(where, Options(rate=50, seconds=1, instant=100, alone=3, processes=1))
 
     check(rows)  # not early: no figure is negative
     assert named(rows, "50 a second")[0]["timers"] == 50
@@ -34,4 +34,4 @@ def test_timers_that_were_set_too_late_are_no_measurement(where: Ground) -> None
         serving(where, 1) as (client, ports),
         pytest.raises(ValueError, match="setting 3 timers took longer"),
     ):
-        lateness(client, ports, "too late", [datetime.now(UTC) - timedelta(seconds=1)] * 3)
+        lateness(where, client, ports, "too late", [datetime.now(UTC) - timedelta(seconds=1)] * 3)

@@ -71,7 +71,7 @@ class Meter:
 
     def _read(self) -> dict[str, float]:
         return {
-            "client": _ticks(os.getpid()) / _TICKS,
+            "client": _own_ticks(os.getpid()) / _TICKS,
             "workers": sum(map(_ticks, self._workers())) / _TICKS,
             **{name: cpu_seconds([pid]) for name, pid in self._servers.items()},
         }
@@ -81,7 +81,7 @@ class Meter:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """Return the processor time that processes and their living descendants have used."""
+    """Return the processor time that processes and their descendants have used, also of those that have ended."""
     return sum(map(_ticks, tree(*pids))) / _TICKS
 
 
@@ -130,9 +130,13 @@ def _busy_seconds() -> float:
     return (user + nice + system + irq + softirq + stolen) / _TICKS
 
 
+def _own_ticks(pid: int) -> int:
+    return sum(map(int, _stat(pid)[11:13]))
+
+
 def _ticks(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[11]) + int(fields[12]) if fields else 0
+    """Return what a process has used, and what its children had that ended: a server that ends a helper used no less."""
+    return sum(map(int, _stat(pid)[11:15]))
 
 
 def _parent(pid: int) -> int:

@@ -13,7 +13,7 @@ from benchmarks.counter import app
 from benchmarks.crew import namespace
 from benchmarks.facts import facts
 from benchmarks.ground import Ground
-from benchmarks.meter import Meter, tree
+from benchmarks.meter import Meter, cpu_seconds, tree
 
 
 @pytest.mark.slow
@@ -45,6 +45,21 @@ def test_the_meter_tells_workers_from_servers(where: Ground) -> None:
     # Other tests of this process may have servers of their own, which nobody told the meter of.
     assert 64 <= during["workers_mb"] - before["workers_mb"] < 128  # type: ignore[operator]  # numbers
     assert where.redis_pid in tree(os.getpid())
+
+
+def test_what_ended_children_used_is_not_lost() -> None:
+    """
+    A server that ends a helper meanwhile has not used less than nothing: its time is still counted, once.
+    """
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    run = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}]); print(flush=True); input()"
+    parent = subprocess.Popen([sys.executable, "-c", run], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        assert [parent.pid] == tree(parent.pid)
+        assert cpu_seconds([parent.pid]) >= 0.3
+        parent.communicate(b"\n")
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ class Decision:
 
 
 class Dropped:
-    """A decision that is not sampled, and nothing that it leads to."""
+    """Decisions that are not sampled, and nothing that they lead to."""
 
     __slots__ = ("error", "outcome", "seq", "trace")
 
@@ -115,6 +115,7 @@ class CommandSpans:
         self._links: list[SpanContext] = []
         self._taken_ns = self._begun_ns = 0
         self._count = 0
+        self._dropped = Dropped(dropped_text())
         self._receive: Span | None = None
         self._turn: Span | None = None
 
@@ -123,6 +124,7 @@ class CommandSpans:
     def taken(self, count: int) -> None:
         """Say that a batch was taken."""
         self._taken_ns, self._count = time_ns(), count
+        self._dropped = Dropped(dropped_text())
         self._open, self._links = [], []
         self._receive = self._turn = None
 
@@ -176,8 +178,12 @@ class CommandSpans:
     def begin(self, ref: Ref, letter: Letter) -> Decision | Dropped | None:
         """Say that the workflow's code is asked next."""
         trace = letter.envelope.trace
-        # By far the most where few are sampled: what came is handed on, and nothing is made for it.
-        if trace is not None and trace[-1:] in UNSAMPLED_ENDS:
+        # By far the most where few are sampled: what came is handed on, and what begins here shares what is made once for
+        # the batch, so that nothing is made for any of them.
+        if trace is None:
+            if letter.delivery.span is None and not self._tracing.keeps():
+                return self._dropped
+        elif trace[-1:] in UNSAMPLED_ENDS:
             return None
         decision: Decision | Dropped | None = letter.delivery.span or self._begin(ref, letter, trace)
         if isinstance(decision, Decision):
@@ -190,9 +196,6 @@ class CommandSpans:
     @harmless
     def _begin(self, ref: Ref, letter: Letter, trace: str | None) -> Decision | Dropped:
         envelope = letter.envelope
-        if trace is None and not self._tracing.keeps():
-            dropped = letter.delivery.span = Dropped(dropped_text())
-            return dropped
         came = origin(trace, envelope.sent_ms, self._now_ms()) if trace else Origin(ROOT, (), dropped=False)
         span = self._tracing.start(names.DECIDE, ref.workflow, came.parent, came.links)
         if not span.is_recording():

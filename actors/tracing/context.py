@@ -105,7 +105,7 @@ os.register_at_fork(after_in_child=_reseed)
 
 
 def dropped_text() -> str:
-    """Return what is stored where a trace begins that is not sampled: of its own, and cheap, for there are many."""
+    """Return what is stored where a trace begins that is not sampled; cheap, for there are many."""
     return next(_texts)
 
 

@@ -63,7 +63,7 @@ class Reader:
             definition = found[0][0]
             for opened in self._journal().read([ref for _, ref in found], snapshots=False):
                 records = [
-                    _record(seq, definition.entries.decode(data, f"record {seq} of {opened.ref}"))
+                    _record(seq, definition.entries.decode(data, "record", seq, "of", opened.ref))
                     for seq, data in opened.tail
                 ]
                 yield opened.ref.key, records
@@ -142,7 +142,7 @@ class Reader:
         while True:
             found = self._journal().entries(ref, after, ENTRIES_PER_READ)
             for seq, data in found:
-                yield seq, definition.entries.decode(data, f"record {seq} of {ref}")
+                yield seq, definition.entries.decode(data, "record", seq, "of", ref)
             if len(found) < ENTRIES_PER_READ:
                 return
             after = found[-1][0]

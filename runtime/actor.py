@@ -6,6 +6,7 @@ An actor changes only when a plan of it was committed. Everything before that ha
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -73,6 +74,32 @@ class Actor:
         Raises:
             HistoryError: `evolve` failed on a recorded event, or the log has a gap.
         """
+        self._fold(seq, entry)
+        self.remember(entry.command_id, Handled(seq, entry.at_ms))
+
+    def absorb_all(self, tail: Sequence[tuple[int, bytes]]) -> None:
+        """Fold entries of the log, as they are stored.
+
+        Raises:
+            HistoryError: As for `absorb`; or the code of today cannot read one.
+        """
+        if not tail:
+            return
+        decode = self.definition.entries.decode
+        end, data = tail[-1]
+        # Only the ids that will be remembered in the end are put among those that are: of a long log few are.
+        remembered = end - HANDLED_MIN
+        try:
+            fresh_ms = decode(data, "record", end, "of", self.ref).at_ms - HANDLED_MS
+        except HistoryError:
+            fresh_ms = 0  # the first that cannot be read is told of, below
+        for seq, data in tail:
+            entry = decode(data, "record", seq, "of", self.ref)
+            self._fold(seq, entry)
+            if seq > remembered or entry.at_ms > fresh_ms:
+                self.remember(entry.command_id, Handled(seq, entry.at_ms))
+
+    def _fold(self, seq: int, entry: Entry[Any]) -> None:
         if entry.control is not None and entry.control.erases:
             # What was before it is gone, and meant to be.
             self.state, self.erased, self.seq = self.definition.workflow.initial(), True, seq - 1
@@ -94,17 +121,17 @@ class Actor:
         self.seq = seq
         self.head = entry.command_id
         self.at_ms = entry.at_ms
-        self.remember(entry.command_id, Handled(seq, entry.at_ms))
 
     def remember(self, command_id: str, handled: Handled) -> None:
         """Remember a handled command, and forget those beyond both limits."""
-        self.handled[command_id] = handled
-        while len(self.handled) > HANDLED_MIN:
-            oldest = next(iter(self.handled))
-            fresh = handled.at_ms - self.handled[oldest].at_ms < HANDLED_MS
-            if fresh and len(self.handled) <= HANDLED_MAX:
+        known = self.handled
+        known[command_id] = handled
+        while len(known) > HANDLED_MIN:
+            oldest = next(iter(known.values()))
+            fresh = handled.at_ms - oldest.at_ms < HANDLED_MS
+            if fresh and len(known) <= HANDLED_MAX:
                 break
-            self.handled.popitem(last=False)
+            known.popitem(last=False)
 
     def snapshot(self) -> Snapshot:
         """Return the actor as a snapshot."""
@@ -125,8 +152,7 @@ def fold(definition: Definition, opened: Opened) -> Actor:
         HistoryError: The log cannot be read or folded by the code of today.
     """
     actor = start(definition, opened.ref, opened.snapshot)
-    for seq, data in opened.tail:
-        actor.absorb(seq, definition.entries.decode(data, f"record {seq} of {opened.ref}"))
+    actor.absorb_all(opened.tail)
     actor.token = opened.token
     actor.run_state = opened.run_state
     actor.parked, actor.reason, actor.unique = opened.parked, opened.reason, opened.unique

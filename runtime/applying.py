@@ -317,7 +317,7 @@ class _Turn:
 
     def _entry(self, ref: Ref, seq: int, data: bytes) -> Entry[Any]:
         try:
-            return self.definition.sources[ref.workflow].entries.decode(data, f"record {seq} of {ref}")
+            return self.definition.sources[ref.workflow].entries.decode(data, "record", seq, "of", ref)
         except HistoryError as error:
             raise EventFailed("unreadable", seq, -1, "", error) from error
 

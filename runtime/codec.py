@@ -197,8 +197,8 @@ class EntryCodec(Generic[M]):
         self._decoder: msgspec.msgpack.Decoder[Entry[M]] = msgspec.msgpack.Decoder(Entry[union])
         self._raw_decoder: msgspec.msgpack.Decoder[Entry[Any]] = msgspec.msgpack.Decoder(Entry[Any])
 
-    def decode(self, data: bytes, where: str) -> Entry[M]:
-        """Return the entry in these bytes; `where` names it in errors.
+    def decode(self, data: bytes, *where: object) -> Entry[M]:
+        """Return the entry in these bytes; the words of `where` name it in errors, and are put together only then.
 
         Raises:
             HistoryError: The entry cannot be read by the code of today.
@@ -206,7 +206,7 @@ class EntryCodec(Generic[M]):
         try:
             return self._decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._decode_slowly(data, where)
+            return self._decode_slowly(data, " ".join(map(str, where)))
 
     def _decode_slowly(self, data: bytes, where: str) -> Entry[M]:
         try:

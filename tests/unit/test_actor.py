@@ -204,3 +204,35 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert [f"c-{n}" for n in range(3_001, 5_001)] == list(actor.handled)
     assert HANDLED_MIN < 2_000 < HANDLED_MAX
+
+
+@pytest.mark.parametrize("step_ms", [0, HANDLED_MS // 3_000, HANDLED_MS // 10, HANDLED_MS])
+@pytest.mark.parametrize("split", [0, 500, 3_900])
+def test_a_whole_log_is_remembered_as_one_record_after_the_other(
+    step_ms: int, split: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whatever is not even remembered for a moment would have been forgotten by the end, with a snapshot before it too.
+    """
+    monkeypatch.setattr("holdfast.runtime.actor.HANDLED_MAX", 3_500)
+    log = [controls.entry(f"c-{n}", OrderPlaced(1), at_ms=n * step_ms) for n in range(4_000)]
+    one_by_one = start(DEFINITION, controls.ref(), None)
+    for seq, data in enumerate(log, 1):
+        one_by_one.absorb(seq, DEFINITION.entries.decode(data, "a record"))
+        if seq == split:
+            snapshot = one_by_one.snapshot()
+
+    whole = fold(DEFINITION, opened(log, snapshot if split else None))
+
+    assert list(one_by_one.handled.items()) == list(whole.handled.items())
+    assert one_by_one.state == whole.state
+
+
+def test_the_first_record_that_cannot_be_read_is_told_of() -> None:
+    """
+    Also where the last cannot be read either.
+    """
+    log = [controls.entry("c-1"), b"\xc1", controls.entry("c-3"), b"\xc1"]
+
+    with pytest.raises(HistoryError, match="record 2 of order/o-1 cannot be read"):
+        fold(DEFINITION, opened(log))

@@ -4,7 +4,7 @@ check_workflow: passes what is right, and finds each thing that is wrong with a 
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Never
@@ -22,7 +22,7 @@ from holdfast.runtime.errors import HistoryError, SetupError, UsageError, Workfl
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.message import Command, Effect, Event
 from holdfast.runtime.ports import Opened
-from holdfast.runtime.record import Entry, Snapshot
+from holdfast.runtime.record import Snapshot
 from holdfast.runtime.workflow import Workflow
 from holdfast.testing import Coverage, check_workflow
 from tests import controls
@@ -503,13 +503,13 @@ def test_a_command_that_is_recorded_twice_after_a_restart_is_found(monkeypatch: 
     """
     Also where only the log forgets them.
     """
-    absorb = Actor.absorb
+    absorb_all = Actor.absorb_all
 
-    def forgetful(self: Actor, seq: int, entry: Entry[Any]) -> None:
-        absorb(self, seq, entry)
+    def forgetful(self: Actor, tail: Sequence[tuple[int, bytes]]) -> None:
+        absorb_all(self, tail)
         self.handled.clear()
 
-    monkeypatch.setattr(Actor, "absorb", forgetful)
+    monkeypatch.setattr(Actor, "absorb_all", forgetful)
 
     message, _ = story_of(Jar)
 
@@ -521,10 +521,10 @@ def test_a_log_that_cannot_be_read_back_is_found(monkeypatch: pytest.MonkeyPatch
     What was written is read as another process would.
     """
 
-    def broken(self: Actor, seq: int, entry: Entry[Any]) -> None:
+    def broken(self: Actor, tail: Sequence[tuple[int, bytes]]) -> None:
         raise HistoryError
 
-    monkeypatch.setattr(Actor, "absorb", broken)
+    monkeypatch.setattr(Actor, "absorb_all", broken)
 
     message, _ = story_of(Jar)
 

@@ -19,7 +19,7 @@ class Pair:
         self.to_replica = Proxy(primary.port)
         self.address = Proxy(primary.port)
         replica.client().execute_command("REPLICAOF", "127.0.0.1", self.to_replica.port)
-        eventually(lambda: replica.client().info("replication")["master_link_status"] == "up", 20)
+        eventually(lambda: replica.client().info("replication")["master_link_status"] == "up")
         self.settings = controls.settings(redis_url=f"redis://127.0.0.1:{self.address.port}/0")
 
     def part(self) -> None:

@@ -81,7 +81,7 @@ def test_a_partition_moves_to_another_server(cluster: RedisCluster) -> None:
     moving.move_keys()
     moving.end()
 
-    eventually(lambda: _written(world, "c-2"), 20)
+    eventually(lambda: _written(world, "c-2"))
     assert ["c-2" in str(log_of(world.journal(), REF)[-1]), 2] == [True, len(log_of(journal, REF))]
     assert [3] == desk.begin([(REF.partition, "y")])
     world.close()
@@ -111,7 +111,7 @@ def test_a_wait_follows_its_stream(cluster: RedisCluster) -> None:
             except Exception:
                 return False
 
-        eventually(comes, 20)
+        eventually(comes)
         assert 1 == link.changes
     world.close()
 

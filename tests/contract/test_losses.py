@@ -164,7 +164,7 @@ def test_no_barrier_speaks_for_a_server_that_is_gone(pair: Pair, tmp_path: Path)
         pair.part()
         write(journal, REF, "c-2")
         pair.fail_over()
-        eventually(lambda: pair.replica.client().info("replication")["connected_slaves"] == 1, 20)
+        eventually(lambda: pair.replica.client().info("replication")["connected_slaves"] == 1)
         eventually(lambda: _reached(link))
 
         with pytest.raises(NotDurable, match="another server answers"):

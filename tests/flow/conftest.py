@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flow.house import House, house, quick, shared_house
+from tests.flow.house import CALM, House, house, quick, shared_house
 
 TRANSPORTS = ["rabbitmq", "redis"]
 
@@ -39,5 +39,5 @@ def busy(
     """
     folder = tmp_path_factory.mktemp("busy")
     amqp_url = amqp_url if request.param == "rabbitmq" else ""
-    with shared_house(folder, redis_url, amqp_url) as it, it.crew(1):
+    with shared_house(folder, redis_url, amqp_url, **CALM) as it, it.crew(1):
         yield it

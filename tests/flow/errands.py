@@ -76,6 +76,22 @@ class OnLoop(Effect, frozen=True):
     how: str
 
 
+class BriefOnThread(Effect, frozen=True):
+    """
+    Has half a second.
+    """
+
+    how: str
+
+
+class BriefOnLoop(Effect, frozen=True):
+    """
+    As above.
+    """
+
+    how: str
+
+
 class Later(Effect, frozen=True):
     """
     Waits between its attempts for so long that it does so in the schedule.
@@ -112,9 +128,13 @@ class Log(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-KINDS: dict[str, type[OnThread | OnLoop | Later | Limited | Rated | Orphan]] = {
+Asked = OnThread | OnLoop | BriefOnThread | BriefOnLoop | Later | Limited | Rated | Orphan
+
+KINDS: dict[str, type[Asked]] = {
     "thread": OnThread,
     "loop": OnLoop,
+    "brief-thread": BriefOnThread,
+    "brief-loop": BriefOnLoop,
     "later": Later,
     "limited": Limited,
     "rated": Rated,
@@ -122,9 +142,7 @@ KINDS: dict[str, type[OnThread | OnLoop | Later | Limited | Rated | Orphan]] = {
 }
 
 
-class Errand(
-    Workflow[Log, Run | Done | GivenUp, Noted, OnThread | OnLoop | Later | Limited | Rated | Orphan]
-):
+class Errand(Workflow[Log, Run | Done | GivenUp, Noted, Asked]):
     type = "errand"
     key = "errand"
 
@@ -134,9 +152,7 @@ class Errand(
     def evolve(self, state: Log, event: Noted) -> Log:
         return Log((*state.notes, event.what))
 
-    def decide(
-        self, now: datetime, state: Log, command: Run | Done | GivenUp
-    ) -> Decision[Noted, OnThread | OnLoop | Later | Limited | Rated | Orphan]:
+    def decide(self, now: datetime, state: Log, command: Run | Done | GivenUp) -> Decision[Noted, Asked]:
         match command:
             case Run(kind=kind, how=how, count=count):
                 return accept(Noted("asked")).effect(*(KINDS[kind](how) for _ in range(count)))
@@ -206,6 +222,8 @@ def calls(folder: Path, errand: str) -> list[Call]:
 app = App(workflows=[Errand])
 
 _QUICK = Retry(attempts=3, first=0.05)
+#: Seconds: no handler takes as long, even while the machine stands still, but those that are to run out of time.
+_AMPLE, BRIEF = 60.0, 0.5
 
 
 def _misbehave(how: str, ctx: EffectContext) -> None:
@@ -232,8 +250,17 @@ def _misbehave(how: str, ctx: EffectContext) -> None:
             os._exit(9)
 
 
-@app.effect(OnThread, retry=_QUICK, timeout=0.5)
+@app.effect(OnThread, retry=_QUICK, timeout=_AMPLE)
 def on_thread(effect: OnThread, ctx: EffectContext) -> Done | list[Done] | None:
+    return _on_thread(effect, ctx)
+
+
+@app.effect(BriefOnThread, retry=_QUICK, timeout=BRIEF)
+def brief_on_thread(effect: BriefOnThread, ctx: EffectContext) -> Done | list[Done] | None:
+    return _on_thread(effect, ctx)
+
+
+def _on_thread(effect: OnThread | BriefOnThread, ctx: EffectContext) -> Done | list[Done] | None:
     with noted(ctx):
         _misbehave(effect.how, ctx)
         match effect.how:
@@ -261,8 +288,17 @@ def on_thread(effect: OnThread, ctx: EffectContext) -> Done | list[Done] | None:
     return Done(ctx.key, effect.how, ctx.attempt)
 
 
-@app.effect(OnLoop, retry=_QUICK, timeout=0.5)
+@app.effect(OnLoop, retry=_QUICK, timeout=_AMPLE)
 async def on_loop(effect: OnLoop, ctx: EffectContext) -> Done | list[Done] | None:
+    return await _on_loop(effect, ctx)
+
+
+@app.effect(BriefOnLoop, retry=_QUICK, timeout=BRIEF)
+async def brief_on_loop(effect: BriefOnLoop, ctx: EffectContext) -> Done | list[Done] | None:
+    return await _on_loop(effect, ctx)
+
+
+async def _on_loop(effect: OnLoop | BriefOnLoop, ctx: EffectContext) -> Done | list[Done] | None:
     with noted(ctx):
         _misbehave(effect.how, ctx)
         match effect.how:

@@ -29,8 +29,14 @@ NEXT_APP = "tests.flow.shop:next_app"
 #: Seconds that anything may take on a busy machine before a test gives up: far more than it should.
 PATIENCE_S = 40.0
 
+#: Times for where nobody is killed or stopped, and it is counted what was done how often: a worker that stands still for
+#: some seconds, as on a busy machine, is not taken for dead, and nothing that it holds is handed out again.
+CALM: dict[str, Any] = {"heartbeat_s": 60, "member_ttl_ms": 60_000, "lease_ms": 60_000}
 
-def quick(namespace: str, redis_url: str, amqp_url: str = "", **others: Any) -> Settings:
+
+def quick(
+    namespace: str, redis_url: str, amqp_url: str = "", *, heartbeat_s: int = 2, **others: Any
+) -> Settings:
     """
     Return settings with times that are short, and long enough for two busy cores.
     """
@@ -38,13 +44,14 @@ def quick(namespace: str, redis_url: str, amqp_url: str = "", **others: Any) -> 
         "namespace": namespace,
         "redis_url": redis_url,
         # Two missed heartbeats free the queues of a process that hangs.
-        "amqp_url": f"{amqp_url}?heartbeat=2" if amqp_url else "",
+        "amqp_url": f"{amqp_url}?heartbeat={heartbeat_s}" if amqp_url else "",
         "partitions": 6,
         "heartbeat_ms": 100,
         "member_ttl_ms": 1_500,
         "lease_ms": 1_000,
         "drain_s": 10.0,
-        "patience_s": 30.0,
+        # For what the next version knows: longer than it may take to start. Tests that wait for its end set another.
+        "patience_s": 120.0,
     }
     return Settings.of(**(values | others))
 
@@ -126,6 +133,20 @@ class House:
         """
         os.kill(member.pid, signal.SIGKILL)
         eventually(lambda: gone(member.pid))
+
+    def strike_one_down(self) -> None:
+        """
+        Kill any of the workers, as soon as there is one: those who were struck before may not be back yet, and others
+        have been silent for a moment.
+        """
+        found: list[Member] = []
+
+        def there() -> bool:
+            found[:] = self.members()
+            return bool(found)
+
+        eventually(there, PATIENCE_S)
+        self.strike_down(found[0])
 
     # -- the logs
 

@@ -71,6 +71,12 @@ class Office:
         """
         self.client.send(Run(errand, kind, how, count))
 
+    def ask_at_once(self, *asked: Run) -> None:
+        """
+        Have several errands ask for effects, with nothing between them.
+        """
+        self.client.send_many(asked)
+
     def notes(self, errand: str, count: int) -> list[str]:
         """
         Wait until an errand has noted so much beside what it was asked, and return that.

@@ -133,16 +133,21 @@ def test_a_clean_stop_finishes_what_runs(place: Office) -> None:
     """
     Workers that are told to stop let their handlers end; the rest is done by those who come after them.
     """
+    # The larger ones are for a machine that was too busy to stop anybody before all was done.
+    for count in (200, 1_000, 2_000):
+        crowd = f"crowd-{count}"
+        with place.crew(1):
+            place.ask(crowd, "thread", "nap", count=count)
+            eventually(lambda crowd=crowd: len(place.calls(crowd)) >= 10, PATIENCE_S)  # type: ignore[misc]  # mypy cannot type a default in a lambda
+        ran = len(place.calls(crowd))
+        if ran < count:
+            break
     with place.crew(1):
-        place.ask("crowd", "thread", "nap", count=200)
-        eventually(lambda: len(place.calls("crowd")) >= 10, PATIENCE_S)
-    ran = len(place.calls("crowd"))
-    with place.crew(1):
-        assert 200 == len(place.notes("crowd", 200))
+        assert count == len(place.notes(crowd, count))
         place.await_idle()
 
-    assert ran < 200
-    assert 200 == len(place.calls("crowd"))
+    assert ran < count
+    assert count == len(place.calls(crowd))
 
 
 def test_an_outage_of_redis_is_waited_out(redis_server: RedisServer, tmp_path: Path) -> None:
@@ -158,7 +163,7 @@ def test_an_outage_of_redis_is_waited_out(redis_server: RedisServer, tmp_path: P
 
         # A client that meets the outage is told so; the notes are asked for when it is over.
         eventually(lambda: _answers(place), PATIENCE_S)
-        assert ["nap 1"] * 80 == [note.replace("nap 2", "nap 1") for note in place.notes("crowd", 80)]
+        assert {"nap 1", "nap 2", "nap 3"} >= set(place.notes("crowd", 80))
         assert 20 == len(place.notes("trouble", 20))
         place.await_idle()
         assert 80 == len({call.key for call in place.calls("crowd")})

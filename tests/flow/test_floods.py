@@ -21,7 +21,7 @@ from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.runtime.codec import encode
 from holdfast.runtime.keys import partition_of
-from tests.flow.house import House, accounts, shared_house
+from tests.flow.house import CALM, House, accounts, shared_house
 from tests.flow.shop import Post
 from tests.fuzz.headers import WICKED, properties
 from tests.support.processes import eventually
@@ -53,7 +53,7 @@ def shore(
     """
     amqp_url = amqp_url if request.param == "rabbitmq" else ""
     with (
-        shared_house(tmp_path_factory.mktemp("shore"), redis_url, amqp_url, patience_s=1.0) as it,
+        shared_house(tmp_path_factory.mktemp("shore"), redis_url, amqp_url, patience_s=1.0, **CALM) as it,
         it.crew(1) as crew,
     ):
         yield it

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast import UsageError
 from holdfast.runtime.keys import partition_of
-from tests.flow.house import House, shared_house
+from tests.flow.house import CALM, House, shared_house
 from tests.flow.shop import NextLedger, Post
 from tests.support.processes import eventually
 
@@ -40,7 +40,7 @@ def door(redis_url: str, amqp_url: str, tmp_path_factory: pytest.TempPathFactory
     A house on RabbitMQ, where other programs can reach it, with a worker that the tests of this file share.
     """
     folder = tmp_path_factory.mktemp("door")
-    with shared_house(folder, redis_url, amqp_url, patience_s=1.0) as it, it.crew(1):
+    with shared_house(folder, redis_url, amqp_url, patience_s=1.0, **CALM) as it, it.crew(1):
         yield it
         # Everything that was put into any queue was taken out of it.
         eventually(lambda: it.client.pending() == 0)

@@ -16,7 +16,7 @@ def test_killed_workers_lose_double_and_reorder_nothing(home: House) -> None:
         with Senders(home.client, accounts("a", 40), per_key=home.per_key, callers=2) as senders:
             for _ in range(6):
                 home.await_progress(60)
-                home.strike_down(home.members()[0])
+                home.strike_one_down()
             home.await_progress()
         home.check(senders, at_least=400)
         eventually(lambda: crew.restarts == 6)

@@ -110,7 +110,7 @@ def test_an_instance_may_wait_behind_its_dead_letter(home: House, mended: Path) 
         for line in range(10, 20):
             home.client.send(Write("b", line))
         eventually(lambda: home.client.dead_letters.count() == 1, PATIENCE_S)
-        home.strike_down(home.members()[0])
+        home.strike_one_down()
         home.await_shared(1)
         assert Parked("Write became a dead letter") == home.client.execute(Write("b", 20), timeout=PATIENCE_S)
         (listed,) = home.client.instances(Book, run_state="paused").instances

@@ -45,7 +45,7 @@ def test_pausing_under_load_loses_and_reorders_nothing(home: House) -> None:
                 for number, key in enumerate(chosen):
                     move(home, "pause", key, f"pause-{round_}-{number}")
                 await_parked(home, chosen)
-                home.strike_down(home.members()[0])
+                home.strike_one_down()
                 for number, key in enumerate(chosen):
                     move(home, "resume", key, f"resume-{round_}-{number}")
         home.check(senders, at_least=150)
@@ -177,7 +177,7 @@ def test_a_seat_has_one_guest(home: House) -> None:
             walks = [threads.submit(wander, guest) for guest in guests]
             for _ in range(2):
                 before = sum(walk.done() for walk in walks)
-                home.strike_down(home.members()[0])
+                home.strike_one_down()
                 home.await_shared(2)
                 assert before <= sum(walk.done() for walk in walks)
             for walk in walks:

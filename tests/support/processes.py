@@ -6,8 +6,12 @@ import os
 import time
 from collections.abc import Callable
 
+#: Seconds after which a test gives up: only one that fails ever waits so long, so it is far more than anything takes on a
+#: busy machine, whose processes may stand still for some seconds at any moment.
+SECONDS_MAX = 40.0
 
-def eventually(condition: Callable[[], bool], seconds_max: float = 20) -> None:
+
+def eventually(condition: Callable[[], bool], seconds_max: float = SECONDS_MAX) -> None:
     """
     Wait until a condition holds; fail when it does not come about.
     """

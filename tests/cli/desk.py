@@ -103,7 +103,7 @@ class Running:
         """
         Wait until it ends, see that it does so with this exit code, and return what it said.
         """
-        found = self.process.wait(60)
+        found = self.process.wait(100)
         said = self.said()
         assert found == code, said
         assert "Traceback" not in said
@@ -134,7 +134,7 @@ def running(*args: str, folder: Path, script: str = SCRIPT, **environ: str) -> I
         if it.process.poll() is None:
             it.process.terminate()
             try:
-                it.process.wait(30)
+                it.process.wait(60)
             except subprocess.TimeoutExpired:
                 it.process.kill()
                 it.process.wait()

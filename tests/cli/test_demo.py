@@ -73,7 +73,8 @@ def test_an_interrupted_demonstration_leaves_nothing_behind(tmp_path: Path) -> N
     """
     SIGTERM ends it as Ctrl-C does, with one sentence; its folder, server and workers go with it.
     """
-    with running("demo", folder=tmp_path, TMPDIR=str(tmp_path)) as it:
+    # So many that it does not come to its end before it is told to.
+    with running("demo", "--orders", "20000", folder=tmp_path, TMPDIR=str(tmp_path)) as it:
         it.await_words("orders come in")
         it.signal(signal.SIGTERM)
         said = it.await_end(1)

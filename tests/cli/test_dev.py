@@ -15,7 +15,7 @@ from holdfast.brokers.embedded import EmbeddedRedis
 from holdfast.demo.orders import Order, PlaceOrder, app
 from tests.cli.desk import BARE_SCRIPT, ORDERS, run, running
 from tests.support.processes import eventually, gone
-from tests.support.servers import free_ports
+from tests.support.servers import free_run
 
 PLACE = ("send", ORDERS, "PlaceOrder", '{"order_id":"o-1","amount":5}')
 PLACE_AND_WAIT = (*PLACE, "--wait", "--timeout", "40")
@@ -115,7 +115,7 @@ def test_it_serves_metrics_and_health_as_a_worker_does(folder: Path) -> None:
     """
     On a port of each process; lines are written as it is told, though there is no terminal.
     """
-    (port,) = free_ports(1)
+    port = free_run(2)
     options = ("--metrics-port", str(port), "--metrics-host", "127.0.0.1", "--log-format", "json")
     with running("dev", ORDERS, "--processes", "2", *options, folder=folder) as dev:
         for number in range(2):

@@ -97,7 +97,8 @@ def test_an_alarm_is_told_to_who_never_waits(alarmed: RabbitServer) -> None:
     began = time.monotonic()
     with pytest.raises(Overloaded, match=r"out of memory or disk space\).*was not sent"):
         publisher.publish(0, b"no")
-    assert time.monotonic() - began < 1
+    # Who waits does so for thirty seconds.
+    assert time.monotonic() - began < 15
 
     alarmed.ctl("set_vm_memory_high_watermark", MEMORY)
     eventually(lambda: _taken(publisher, b"yes"))

@@ -182,15 +182,16 @@ def test_an_answer_that_was_lost_is_found_in_the_log(
     """
     A commit whose answer never came is not made again by itself; whether it was carried out is what the log says.
     """
-    settings = own_world.with_()
-    view = write(own_world.journal(), REF, "c-1")
+    settings, journal = own_world.with_(), own_world.journal()
+    view = write(journal, REF, "c-1")
     with RedisLink(settings, timeout_s=0.3) as link:
-        journal = RedisJournal(settings, link)
-        journal.open([REF], "a")
+        hasty = RedisJournal(settings, link)
+        # The line is there before the server stops, whatever the machine does meanwhile.
+        eventually(lambda: _opens(hasty))
         redis_server.pause()
         commit = controls.commit(view, "c-2", effects=[controls.effect()])
         with pytest.raises(Unavailable):
-            journal.commit([commit], "a")
+            hasty.commit([commit], "a")
         redis_server.cont()
         # It was in the server's socket, so the server carries it out when it goes on.
         eventually(lambda: journal.read([REF])[0].seq == 2)
@@ -457,6 +458,14 @@ def test_a_commit_is_one_step(redis_world: RedisWorld) -> None:
 
     assert {(seq,) * 6 for seq, *_ in looks} == looks
     assert len(looks) > 1
+
+
+def _opens(journal: RedisJournal) -> bool:
+    try:
+        journal.open([REF], "a")
+    except Unavailable:
+        return False
+    return True
 
 
 def test_a_lease_of_another_server_time_is_not_believed(redis_world: RedisWorld) -> None:

@@ -30,11 +30,12 @@ def test_who_is_silent_is_dead(world: World) -> None:
     """
     membership = world.membership()
     loud, silent = controls.member("loud"), controls.member("silent")
-    membership.beat(silent, 200)
+    membership.beat(silent, TTL_MS)
     membership.beat(loud, TTL_MS)
 
     assert [loud, silent] == membership.living()
 
+    membership.beat(silent, 200)
     eventually(lambda: membership.living() == [loud])
 
     assert [loud] == membership.beat(loud, TTL_MS)

@@ -2,6 +2,7 @@
 The places of limits and the turns of rates: never more than there are, and none is lost with its holder.
 """
 
+import time
 from collections.abc import Iterator
 
 from holdfast.runtime.limit import Want
@@ -58,11 +59,18 @@ def test_a_place_comes_free_with_its_holder(world: World) -> None:
     """
     What nobody renews is free after its time; what is renewed stays.
     """
-    slots, wants = world.slots(), list(places(4))
-    slots.acquire(wants[:1], 200)
-    slots.acquire(wants[1:2], 50)
-    slots.renew(wants[:1], LONG)
+    slots = world.slots()
+    # The longer ones are for a machine that stood still until what was to be renewed was gone.
+    for lease_s in (0.2, 2.0, 20.0):
+        wants = list(places(4, f"ChargeCard:{lease_s}"))
+        until = time.monotonic() + lease_s
+        slots.acquire(wants[:1], int(lease_s * 1_000))
+        slots.acquire(wants[1:2], 50)
+        slots.renew(wants[:1], LONG)
+        if time.monotonic() < until:
+            break
 
+    eventually(lambda: time.monotonic() > until)
     eventually(lambda: slots.acquire(wants[2:3], LONG) == [0])
     assert [-1] == slots.acquire(wants[3:], LONG)
 
@@ -108,8 +116,8 @@ def test_no_more_starts_than_the_rate(world: World) -> None:
     waits = world.slots().acquire(turns(6), LONG)
 
     assert [0, 0] == waits[:2]
-    assert all(LONG - 5_000 < wait <= LONG for wait in waits[2:4])
-    assert all(2 * LONG - 5_000 < wait <= 2 * LONG for wait in waits[4:])
+    assert all(LONG / 2 < wait <= LONG for wait in waits[2:4])
+    assert all(1.5 * LONG < wait <= 2 * LONG for wait in waits[4:])
 
 
 def test_a_turn_is_kept(world: World) -> None:

@@ -26,7 +26,7 @@ from holdfast import (
 )
 from holdfast.runtime.ids import new_id
 from tests.contract.transports import line_to, through
-from tests.flow.house import House
+from tests.flow.house import PATIENCE_S, House
 from tests.flow.shop import Balance, Close, Closed, NextLedger, Overdraw, Post, Posted, next_app
 from tests.support.processes import eventually
 
@@ -155,7 +155,7 @@ def test_nobody_answers(home: House) -> None:
         home.client.execute(Post("a", "s", 0), id=command_id, timeout=0.2)
 
     with home.crew(1):
-        outcome = home.client.execute(Post("a", "s", 0), id=command_id, timeout=20)
+        outcome = home.client.execute(Post("a", "s", 0), id=command_id, timeout=PATIENCE_S)
 
     assert Accepted(1, (Posted("s", 0),)) == first(outcome)
     assert 1 == len(home.client.history(NextLedger, "a"))
@@ -173,8 +173,8 @@ def test_many_at_once_on_an_event_loop(busy: House) -> None:
                 asyncio.create_task(client.wait(NextLedger, key, until=counts(2), timeout=40)) for key in keys
             ]
             outcomes = await asyncio.gather(
-                *(client.execute(Post(key, key, 0), timeout=20) for key in keys),
-                *(client.execute(Overdraw(key, key, 1), timeout=20) for key in keys),
+                *(client.execute(Post(key, key, 0), timeout=PATIENCE_S) for key in keys),
+                *(client.execute(Overdraw(key, key, 1), timeout=PATIENCE_S) for key in keys),
             )
             await client.send_many(Post(key, key, 2) for key in keys)
 
@@ -205,7 +205,7 @@ def test_a_lost_answer_is_asked_for_again(home: House) -> None:
             with home.crew(1):
                 home.client.wait(NextLedger, "a", until=counts(1))
                 # The same worker thread answers this one after that one.
-                assert isinstance(home.client.execute(Overdraw("a", "t", 1), timeout=20), Rejected)
+                assert isinstance(home.client.execute(Overdraw("a", "t", 1), timeout=PATIENCE_S), Rejected)
                 assert not waiting.done()
                 line.up()
                 start = time.monotonic()

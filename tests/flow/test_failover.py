@@ -127,7 +127,7 @@ def test_a_read_model_that_has_what_was_lost_is_told(
         stack.callback(library.close)
         library.post(["k", "l"], 3)
         library.check(["k", "l"], 3)
-        pair.primary.client().execute_command("WAIT", 1, 5_000)
+        eventually(lambda: pair.primary.client().execute_command("WAIT", 1, 5_000) == 1, PATIENCE_S)
         pair.part()
         library.post(["k"], 2)
         library.check(["k"], 5)

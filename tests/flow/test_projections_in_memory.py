@@ -75,7 +75,7 @@ class Slow(Sums):
     def added(self, event: Added, ctx: ProjectionContext) -> None:
         if ctx.rebuilding:
             self.begun.set()
-            assert self.goes_on.acquire(timeout=20)
+            assert self.goes_on.acquire(timeout=90)
         else:
             super().added(event, ctx)
 
@@ -94,12 +94,12 @@ def test_the_live_one_goes_on_while_another_is_built() -> None:
         client.wait_for(slow, outcome)
 
         assert 2 == client.projections.rebuild(Slow)
-        assert slow.begun.wait(10)
+        assert slow.begun.wait(40)
         outcome = client.execute(Add("new", 1))
         # About as much as three of the eight batches that the walk has.
         slow.goes_on.release(3 * keys // partitions)
         try:
-            client.wait_for(slow, outcome, timeout=10)
+            client.wait_for(slow, outcome, timeout=40)
             assert 1 == slow.sums["new"]
             assert "building" in [one.state for one in client.projections.lag("slow")]
         finally:

@@ -87,17 +87,17 @@ def test_a_paused_instance_tells_its_callers(busy: House) -> None:
     A caller learns that his command is kept and why, and what became of it when he asks again after the resume.
     """
     client = busy.client
-    client.execute(Post("told", "s", 1), timeout=20)
-    assert isinstance(client.pause(NextLedger, "told", reason="lunch", timeout=20), Accepted)
+    client.execute(Post("told", "s", 1), timeout=PATIENCE_S)
+    assert isinstance(client.pause(NextLedger, "told", reason="lunch", timeout=PATIENCE_S), Accepted)
 
-    assert Parked("lunch") == client.execute(Post("told", "s", 2), id="two", timeout=20)
-    assert Parked("lunch") == client.execute(Post("told", "s", 2), id="two", timeout=20)
-    again = client.pause(NextLedger, "told", timeout=20)
+    assert Parked("lunch") == client.execute(Post("told", "s", 2), id="two", timeout=PATIENCE_S)
+    assert Parked("lunch") == client.execute(Post("told", "s", 2), id="two", timeout=PATIENCE_S)
+    again = client.pause(NextLedger, "told", timeout=PATIENCE_S)
     assert isinstance(again, Rejected)
     assert "the instance is paused already" == again.reason
-    assert isinstance(client.resume(NextLedger, "told", timeout=20), Accepted)
+    assert isinstance(client.resume(NextLedger, "told", timeout=PATIENCE_S), Accepted)
 
-    outcome = client.execute(Post("told", "s", 2), id="two", timeout=20)
+    outcome = client.execute(Post("told", "s", 2), id="two", timeout=PATIENCE_S)
     assert isinstance(outcome, Duplicate)
     assert isinstance(outcome.first, Accepted)
     assert [1, 2] == busy.numbers("told")
@@ -108,18 +108,20 @@ def test_a_cancelled_instance_can_be_emptied(busy: House) -> None:
     Cancelled, it answers that it is; emptied, its history says when and why, and its state is not there to be had.
     """
     client = busy.client
-    client.execute(Post("over", "s", 1), timeout=20)
-    refused = client.delete_data(NextLedger, "over", timeout=20)
+    client.execute(Post("over", "s", 1), timeout=PATIENCE_S)
+    refused = client.delete_data(NextLedger, "over", timeout=PATIENCE_S)
     assert isinstance(refused, Rejected)
 
-    assert isinstance(client.cancel(NextLedger, "over", reason="enough", timeout=20), Accepted)
-    assert AlreadyCompleted("cancelled") == client.execute(Post("over", "s", 2), timeout=20)
+    assert isinstance(client.cancel(NextLedger, "over", reason="enough", timeout=PATIENCE_S), Accepted)
+    assert AlreadyCompleted("cancelled") == client.execute(Post("over", "s", 2), timeout=PATIENCE_S)
     assert Balance(1) == client.state(NextLedger, "over")
     assert ["over"] == keys_in(busy, RunState.CANCELLED)
 
-    assert isinstance(client.delete_data(NextLedger, "over", reason="asked for", timeout=20), Accepted)
-    assert AlreadyCompleted("data-deleted") == client.execute(Post("over", "s", 3), timeout=20)
-    assert AlreadyCompleted("data-deleted") == client.delete_data(NextLedger, "over", timeout=20)
+    assert isinstance(
+        client.delete_data(NextLedger, "over", reason="asked for", timeout=PATIENCE_S), Accepted
+    )
+    assert AlreadyCompleted("data-deleted") == client.execute(Post("over", "s", 3), timeout=PATIENCE_S)
+    assert AlreadyCompleted("data-deleted") == client.delete_data(NextLedger, "over", timeout=PATIENCE_S)
     with pytest.raises(DataDeleted, match="the data of ledger/over was deleted with record 3"):
         client.state(NextLedger, "over")
     with pytest.raises(DataDeleted):
@@ -144,10 +146,10 @@ def test_a_pause_may_end_by_itself(busy: House) -> None:
     After the time that was said it is resumed, and what came meanwhile is decided.
     """
     client = busy.client
-    client.execute(Post("nap", "s", 1), timeout=20)
-    outcome: Any = client.pause(NextLedger, "nap", resume_after=timedelta(seconds=1), timeout=20)
+    client.execute(Post("nap", "s", 1), timeout=PATIENCE_S)
+    outcome: Any = client.pause(NextLedger, "nap", resume_after=timedelta(seconds=1), timeout=PATIENCE_S)
     assert isinstance(outcome, Accepted)
-    client.execute(Post("nap", "s", 2), timeout=20)
+    client.execute(Post("nap", "s", 2), timeout=PATIENCE_S)
 
     busy.await_logs(nap=2)
     assert [None, "pause", "resume", None] == [
@@ -201,9 +203,9 @@ def test_finished_instances_go_when_their_time_has_come(busy: House) -> None:
     A month and a day after its end the data of an instance is deleted; that of one that goes on is not.
     """
     client, settings = busy.client, busy.settings
-    client.execute(Post("gone", "s", 1), timeout=20)
-    client.execute(Close("gone", "s", 2), timeout=20)
-    client.execute(Post("stays", "s", 1), timeout=20)
+    client.execute(Post("gone", "s", 1), timeout=PATIENCE_S)
+    client.execute(Close("gone", "s", 2), timeout=PATIENCE_S)
+    client.execute(Post("stays", "s", 1), timeout=PATIENCE_S)
     clock = ManualClock(datetime.now(UTC) + timedelta(days=31))
     ports, transport = wiring.open_ports(settings), wiring.open_transport(settings)
     reader = Reader(client.app, settings.partitions, lambda: ports.journal)
@@ -234,16 +236,16 @@ def test_runs_are_moved_without_threads_waiting(busy: House) -> None:
 
     async def play() -> list[type]:
         async with connect_async(busy.client.app, busy.settings) as client:
-            await client.execute(Post("async", "s", 1), timeout=20)
+            await client.execute(Post("async", "s", 1), timeout=PATIENCE_S)
             outcomes = [
-                await client.pause(NextLedger, "async", resume_after=timedelta(hours=1), timeout=20),
-                await client.execute(Post("async", "s", 2), timeout=20),
-                await client.resume(NextLedger, "async", timeout=20),
-                await client.cancel(NextLedger, "async", timeout=20),
-                await client.delete_data(NextLedger, "async", timeout=20),
+                await client.pause(NextLedger, "async", resume_after=timedelta(hours=1), timeout=PATIENCE_S),
+                await client.execute(Post("async", "s", 2), timeout=PATIENCE_S),
+                await client.resume(NextLedger, "async", timeout=PATIENCE_S),
+                await client.cancel(NextLedger, "async", timeout=PATIENCE_S),
+                await client.delete_data(NextLedger, "async", timeout=PATIENCE_S),
             ]
             with pytest.raises(DataDeleted):
-                await client.wait(NextLedger, "async", until=lambda state: False, timeout=20)
+                await client.wait(NextLedger, "async", until=lambda state: False, timeout=PATIENCE_S)
             return [type(one) for one in outcomes]
 
     assert [Accepted, Parked, Accepted, Accepted, Accepted] == asyncio.run(play())

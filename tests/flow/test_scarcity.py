@@ -27,6 +27,10 @@ from tests.support.servers import RabbitServer, RedisServer
 NO_MEMORY, MEMORY = "0.0001", "0.8"
 
 
+#: Servers of a test's own take their time to start, and so does rabbitmqctl.
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture(params=["rabbitmq", "redis"])
 def tight(
     request: pytest.FixtureRequest, redis_server: RedisServer, amqp_url: str, namespace: str, tmp_path: Path
@@ -119,7 +123,7 @@ def test_results_wait_out_an_alarm(blockable: Office, rabbit_server: RabbitServe
     rabbit_server.ctl("set_vm_memory_high_watermark", NO_MEMORY)
     # What is in the queues is delivered all the same; what a worker sends is not taken, but for the first message.
     with apart(blockable.home, APP, "effect"):
-        eventually(lambda: len(blockable.calls("alarm")) == count, PATIENCE_S)
+        eventually(lambda: len(blockable.calls("alarm")) >= count, PATIENCE_S)
         time.sleep(3.0)
         assert len(blockable.notes("alarm", 0)) < count
         rabbit_server.ctl("set_vm_memory_high_watermark", MEMORY)

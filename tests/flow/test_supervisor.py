@@ -15,7 +15,7 @@ import pytest
 
 from holdfast import Supervisor
 from holdfast.runtime.ports import Member
-from tests.flow.house import PATIENCE_S, ROOT, House, accounts
+from tests.flow.house import CALM, PATIENCE_S, ROOT, House, accounts, house, quick
 from tests.flow.senders import Senders
 from tests.flow.slow_boot import ENV_BOOTING
 from tests.support.processes import eventually, gone
@@ -58,11 +58,21 @@ def transport() -> str:
     return "rabbitmq"
 
 
-def test_a_reload_leaves_no_gap(home: House) -> None:
+@pytest.fixture
+def calm(redis_url: str, amqp_url: str, namespace: str, tmp_path: Path) -> Iterator[House]:
+    """
+    A house for a test in which nobody dies.
+    """
+    with house(quick(namespace, redis_url, amqp_url, **CALM), tmp_path) as it:
+        yield it
+
+
+def test_a_reload_leaves_no_gap(calm: House) -> None:
     """
     On a reload the workers are started anew one after another, under load: at any time one of them serves, nobody is
     counted as dead, and each command is decided once, in its sender's order.
     """
+    home = calm
     with home.crew(2) as crew:
         with Senders(home.client, accounts("a", 40), per_key=home.per_key, callers=1) as senders:
             home.await_progress()

@@ -185,7 +185,7 @@ def test_pending_timers_are_listed(ringing: Client) -> None:
     The client shows what an instance waits for, and when it will come.
     """
     at = datetime(2999, 1, 1, tzinfo=UTC)
-    ringing.execute(Arm("listed", "x", at=at, slot="far"), timeout=20)
+    ringing.execute(Arm("listed", "x", at=at, slot="far"), timeout=PATIENCE_S)
     (timer,) = ringing.timers("alarm", "listed")
 
     assert ("alarm", "listed", "far", at, "Ring") == (
@@ -198,7 +198,7 @@ def test_pending_timers_are_listed(ringing: Client) -> None:
     assert timer in ringing.timers()
     assert timer in ringing.timers(Alarm)
 
-    ringing.execute(Disarm("listed", "far"), timeout=20)
+    ringing.execute(Disarm("listed", "far"), timeout=PATIENCE_S)
 
 
 # -- what becomes of workers
@@ -326,7 +326,7 @@ def test_the_pools_may_be_apart(redis_url: str, namespace: str, tmp_path: Path) 
         home.crew(1, APP, pools=["command"]),
         connect(app, home.settings) as client,
     ):
-        client.execute(Arm("k", "x", after_ms=0), timeout=20)
+        client.execute(Arm("k", "x", after_ms=0), timeout=PATIENCE_S)
         assert 1 == len(client.timers())
         with Supervisor(APP, home.settings, pools=["timer"], folder=ROOT, log_file=home.log):
             await_rang(client, "k", 1)

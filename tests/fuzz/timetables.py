@@ -31,6 +31,7 @@ _PIECES = (
     "@daily",
 )
 _ZONES = ("UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Apia", "../etc/passwd", "Europe", "", "\x00")
+#: Of work: a machine that stands still meanwhile says nothing about it.
 _SECONDS_MAX = 5.0
 
 SEEDS = [
@@ -56,14 +57,14 @@ def check(data: bytes) -> None:
     if draw.below(8) == 1:
         given["window"] = _span(draw)
     schedule = Schedule(name="nightly", command=lambda _at: controls.PlaceOrder("o-1"), **given)
-    began = time.monotonic()
+    began = time.thread_time()
     try:
         schedule.check()
     except WorkflowError as error:
         assert "'nightly'" in str(error)
         return
     finally:
-        assert time.monotonic() - began < _SECONDS_MAX
+        assert time.thread_time() - began < _SECONDS_MAX
     now = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
     spec = schedule.spec
     after = list(islice(ticks_after(spec, now), 3))
@@ -73,7 +74,7 @@ def check(data: bytes) -> None:
     assert all(tick > now for tick in after)
     assert all(tick <= now for tick in before)
     assert len(spec.fingerprint) == 12
-    assert time.monotonic() - began < 3 * _SECONDS_MAX
+    assert time.thread_time() - began < 3 * _SECONDS_MAX
 
 
 def _line(draw: Draw) -> str:

@@ -116,7 +116,7 @@ def test_everything_works_with_just_these_rights(
         client.send(Stumble(key, "stone"))
         client.wait(Box, key, until=lambda box: box.prices != () and box.reminders == 1, timeout=30)
         client.wait_for("seen", first, timeout=30)
-        assert 1 == len(client.dead_letters.list(key=key))
+        eventually(lambda: 1 == len(client.dead_letters.list(key=key)))
         assert client.history(Box, key)
         assert client.instances(Box).instances
         eventually(lambda: bool(client.schedules.list()[0].sent))

@@ -36,10 +36,12 @@ from holdfast.brokers import keeper
 #: Above what is well known and below what Linux (from 32768 on) and others (from 49152 on) give to outgoing connections.
 PORTS = (15_000, 32_000)
 
-REDIS_START_SECONDS_MAX = 30.0
+REDIS_START_SECONDS_MAX = 60.0
 #: A cold Erlang machine on a busy two-core runner takes its time.
 RABBIT_START_SECONDS_MAX = 90.0
-POSTGRES_START_SECONDS_MAX = 30.0
+POSTGRES_START_SECONDS_MAX = 60.0
+#: Of a server that runs: more than a busy machine lets a process stand still.
+ANSWER_SECONDS_MAX = 20.0
 #: Some times what it takes; a paused node never gets there.
 NAMES_SECONDS_MAX = 5.0
 LOOK_SECONDS = 0.02
@@ -91,6 +93,16 @@ def free_ports(count: int) -> list[int]:
         if port not in found and _is_free(port):
             found.append(port)
     return found
+
+
+def free_run(count: int) -> int:
+    """
+    Return the first of so many ports in a row that nobody listens on, chosen as those of `free_ports`.
+    """
+    while True:
+        (first,) = free_ports(1)
+        if all(_is_free(port) for port in range(first + 1, first + count)):
+            return first
 
 
 def _is_free(port: int) -> bool:
@@ -282,7 +294,7 @@ class RedisServer(Server):
         Return a client that answers text and does not try again by itself.
         """
         return redis.Redis.from_url(
-            self.url, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+            self.url, decode_responses=True, socket_timeout=ANSWER_SECONDS_MAX, retry=Retry(NoBackoff(), 0)
         )
 
     def _serves(self) -> bool:
@@ -430,7 +442,7 @@ class RabbitServer(Server):
         Return a connection.
         """
         parameters = pika.URLParameters(self.url)
-        parameters.socket_timeout = parameters.blocked_connection_timeout = 5
+        parameters.socket_timeout = parameters.blocked_connection_timeout = ANSWER_SECONDS_MAX
         return pika.BlockingConnection(parameters)
 
     def _serves(self) -> bool:

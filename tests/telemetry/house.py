@@ -15,11 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from holdfast import Client, Settings, connect
 from tests.cli.desk import Running, running
 from tests.support.processes import eventually
-from tests.support.servers import free_ports
+from tests.support.servers import free_run
 from tests.telemetry import kiosk
 
 APP = "tests.telemetry.kiosk:app"
 PATIENCE_S = 40.0
+#: Each process has a port of its own, behind the one before.
+PROCESSES_MAX = 2
 
 
 class Stand:
@@ -92,7 +94,7 @@ def stand(settings: Settings, folder: Path, *options: str, **environ: str) -> It
     """
     Run `holdfast worker` with an endpoint, and go on as soon as it was started.
     """
-    (port,) = free_ports(1)
+    port = free_run(PROCESSES_MAX)
     given = settings.to_environment() | {"HOLDFAST_LOG_FORMAT": "json"} | environ
     command = ("worker", APP, "--metrics-port", str(port), *options)
     with running(*command, folder=folder, **given) as worker, connect(kiosk.app, settings) as client:

@@ -264,7 +264,7 @@ def test_a_timer_is_waited_for_and_fired(it: Stage) -> None:
     assert id_of(it.one(names.DECIDE, command="Place")) == id_of(it.parent(wait))
     assert wait.start_time is not None
     assert wait.end_time is not None
-    assert 0.1 <= (wait.end_time - wait.start_time) / 1e9 < 5
+    assert 0.1 <= (wait.end_time - wait.start_time) / 1e9 < 40
     assert value(fire, names.TIMER_WAITED_MS) >= 100
 
 

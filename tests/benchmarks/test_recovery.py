@@ -5,6 +5,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -16,11 +17,23 @@ from tests.benchmarks.figures import check, figure
 pytestmark = pytest.mark.slow
 
 
+def struck(measure: Callable[[int], Row]) -> Row:
+    """
+    Measure with a burst, and with larger ones where the machine was too busy to kill anybody before all was done.
+    """
+    for burst in (250, 1_000, 4_000):
+        row = measure(burst)
+        if row["in_flight"]:
+            break
+    return row
+
+
+@pytest.mark.timeout(300)
 def test_nothing_is_lost_when_all_are_restarted(where: Ground) -> None:
     """
     Workers are killed with work in flight; all of it is completed, each step once.
     """
-    row = restarted(where, rate=20, burst=250, processes=1)
+    row = struck(lambda burst: restarted(where, rate=20, burst=burst, processes=1))
 
     check([row])
     assert (row["lost"], row["doubled"], row["dead_letters"]) == (0, 0, 0)
@@ -29,11 +42,12 @@ def test_nothing_is_lost_when_all_are_restarted(where: Ground) -> None:
     assert 0 < figure(row, "first_s") <= figure(row, "last_s")
 
 
+@pytest.mark.timeout(300)
 def test_nothing_is_lost_when_others_take_over(where: Ground) -> None:
     """
     One of two is killed for good.
     """
-    row = taken_over(where, rate=20, burst=250, elsewhere=False)
+    row = struck(lambda burst: taken_over(where, rate=20, burst=burst, elsewhere=False))
 
     check([row])
     assert (row["lost"], row["doubled"], row["dead_letters"]) == (0, 0, 0)

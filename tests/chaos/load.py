@@ -101,6 +101,14 @@ class Load:
         """
         return sum(op.answered is not None for op in list(self.ops))
 
+    def await_acknowledged(self, count: int, patience_s: float) -> None:
+        """
+        Wait until so many commands were confirmed or answered, or patience ends.
+        """
+        until = time.monotonic() + patience_s
+        while self.acknowledged < count and time.monotonic() < until:
+            time.sleep(PAUSE_S)
+
     def probe(self, patience_s: float) -> list[Op]:
         """
         Ask every mill for something that it cannot refuse, and return what became of that: work goes on, or does not.

@@ -16,6 +16,9 @@ from tests.chaos.plant import Mischief, Plant
 
 #: Seconds that anything may take once all faults are over.
 PATIENCE_S = 120.0
+#: So many commands are to be acknowledged, or a run proves nothing: where servers take all of the trouble to come back, the
+#: load goes on until they are.
+ENOUGH = 100
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ def chaos(
             tell("the last fault is over; waiting for peace")
             figures.seconds = time.monotonic() - began
             peace = plant.await_workers(PATIENCE_S)
+            load.await_acknowledged(ENOUGH, PATIENCE_S)
             if not load.end(PATIENCE_S):
                 figures.wrongs.append("no progress: senders were never answered")
         if not peace:

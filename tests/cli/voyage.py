@@ -100,14 +100,14 @@ class Trip(Workflow[int, Commands, Events, Effects]):
                 return (
                     accept(Booked())
                     .effect(Reserve(trip))
-                    .timer(Remind(trip), key="remind", after=timedelta(days=2, hours=3, seconds=5))
+                    .timer(Remind(trip), key="remind", after=timedelta(days=2, hours=3, minutes=30))
                     .timer(Refuse(trip), key="refuse", after=timedelta(days=9))
                 )
             case Confirm():
                 return (
                     accept(Confirmed())
                     .effect(Print(trip), Post(trip), Fax(trip))
-                    .timer(Remind(trip), key="remind", after=timedelta(days=4, hours=3, seconds=5))
+                    .timer(Remind(trip), key="remind", after=timedelta(days=4, hours=3, minutes=30))
                     .timer(Remind(trip), after=timedelta(milliseconds=20))
                     .cancel("refuse")
                 )

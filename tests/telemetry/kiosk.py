@@ -3,8 +3,10 @@ The app of the telemetry tests: a kiosk that does one of everything that is meas
 """
 
 import logging
+import os
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -27,6 +29,9 @@ from holdfast import (
 )
 
 log = logging.getLogger("kiosk")
+
+#: Names a file; while it is not there, `Hold` does not end.
+ENV_LET_GO = "KIOSK_LET_GO"
 
 
 class Buy(Command, frozen=True):
@@ -58,11 +63,17 @@ class Block(Effect, frozen=True):
     seconds: float
 
 
+class Hold(Effect, frozen=True):
+    """
+    Lasts until the test lets it go.
+    """
+
+
 class State(msgspec.Struct, frozen=True):
     bought: int = 0
 
 
-class Kiosk(Workflow[State, Buy | Delivered | Closed, Bought | Noted, Deliver | Block]):
+class Kiosk(Workflow[State, Buy | Delivered | Closed, Bought | Noted, Deliver | Block | Hold]):
     type = "kiosk"
     key = "kiosk"
 
@@ -74,7 +85,7 @@ class Kiosk(Workflow[State, Buy | Delivered | Closed, Bought | Noted, Deliver | 
 
     def decide(
         self, now: datetime, state: State, command: Buy | Delivered | Closed
-    ) -> Decision[Bought | Noted, Deliver | Block]:
+    ) -> Decision[Bought | Noted, Deliver | Block | Hold]:
         log.info("kiosk decides", extra={"bought": state.bought})
         match command:
             case Buy(how="too much"):
@@ -88,6 +99,8 @@ class Kiosk(Workflow[State, Buy | Delivered | Closed, Bought | Noted, Deliver | 
                 return accept(Bought("late")).timer(Closed(command.kiosk), after=timedelta(hours=1))
             case Buy(how="block"):
                 return accept(Bought("block")).effect(Block(1.6))
+            case Buy(how="hold"):
+                return accept(Bought("hold")).effect(Hold())
             case Buy(how=how):
                 return (
                     accept(Bought(how))
@@ -126,9 +139,16 @@ def deliver(effect: Deliver, ctx: EffectContext) -> Delivered:
     return Delivered(ctx.key)
 
 
-@app.effect(Block, retry=Retry(attempts=2, first=60))
+@app.effect(Block, retry=Retry(attempts=2, first=300))
 async def block(effect: Block, ctx: EffectContext) -> None:
     log.warning("kiosk blocks")
     time.sleep(effect.seconds)  # noqa: ASYNC251 - that is what is measured
-    message = "again in a minute"
+    message = "again in five minutes"
     raise LookupError(message)
+
+
+@app.effect(Hold)
+def hold(effect: Hold, ctx: EffectContext) -> None:
+    log.warning("kiosk holds")
+    while not Path(os.environ[ENV_LET_GO]).exists():
+        time.sleep(0.01)

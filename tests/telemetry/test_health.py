@@ -13,7 +13,7 @@ from tests.flow.house import quick
 from tests.support.processes import eventually
 from tests.support.servers import RedisServer
 from tests.telemetry.house import PATIENCE_S, stand
-from tests.telemetry.kiosk import Buy
+from tests.telemetry.kiosk import ENV_LET_GO, Buy
 
 TTL_S = 5.0
 
@@ -141,9 +141,8 @@ def test_a_worker_says_how_it_is_until_its_end(
     Ready once it serves, not while Redis is away, again when that is back, and not while it drains. It is healthy
     throughout, and Redis's password is told nowhere.
     """
-    settings = quick(namespace, redis_server.url)
-    with stand(settings, tmp_path) as it:
-        assert it.status("/ready") != 200
+    settings, let_go = quick(namespace, redis_server.url), tmp_path / "let-go"
+    with stand(settings, tmp_path, **{ENV_LET_GO: str(let_go)}) as it:
         eventually(lambda: it.status("/ready") == 200, PATIENCE_S)
         it.client.execute(Buy("k-1", "nothing"), timeout=PATIENCE_S)
         report = it.report()
@@ -166,12 +165,13 @@ def test_a_worker_says_how_it_is_until_its_end(
         redis_server.start()
         eventually(lambda: it.status("/ready") == 200, PATIENCE_S)
 
-        it.client.send(Buy("k-1", "block"))  # what runs is waited for
-        it.worker.await_words("kiosk blocks")
+        it.client.send(Buy("k-1", "hold"))  # what runs is waited for
+        it.worker.await_words("kiosk holds")
         it.worker.signal(signal.SIGTERM)
         eventually(lambda: it.status("/ready") == 503, PATIENCE_S)
         report = it.report("/ready")
         assert (report["status"], report["healthy"]) == ("draining", True)
+        let_go.touch()
         it.worker.await_end()
         assert it.status("/ready") == 0
 

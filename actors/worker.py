@@ -165,7 +165,7 @@ def _watch_parents() -> None:
                 log.warning("stopping: the process that looks after this one is gone")
                 # One signal, not two: the master passes it on, and at the second one dramatiq kills without draining.
                 os.kill(master if os.getppid() == master else os.getpid(), signal.SIGTERM)
-                # A worker whose master died while it booted waits for ever to tell it that it has: no signal ends that.
+                # Whatever keeps it from that: nobody would end it.
                 ended.wait(_drain_s() + PARENT_GRACE_S)
                 log.critical("ending at once: this process does not stop in good order")
                 os._exit(1)

@@ -104,11 +104,37 @@ def test_nobody_works_on_unattended(home: House) -> None:
     assert "looks after this one is gone" in home.said()
 
 
+def test_a_worker_that_dies_as_it_has_booted_is_started_again(
+    home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A worker says that it has booted to a master that stands still, and is killed before that has heard it: when the
+    master goes on it ends, and a worker is started again.
+    """
+    booting = tmp_path / "booting"
+    monkeypatch.setenv(ENV_BOOTING, str(booting))
+    given = {"folder": ROOT, "log_file": home.log, "preload": "tests.flow.slow_boot"}
+    with Supervisor("tests.flow.shop:app", home.settings, **given) as supervisor:  # type: ignore[arg-type]  # by name
+        eventually(booting.exists, PATIENCE_S)
+        worker, master = map(int, booting.read_text().split())
+        os.kill(master, signal.SIGSTOP)
+        try:
+            # It serves a moment after it has booted.
+            home.await_shared(1)
+            (member,) = home.members()
+            os.kill(worker, signal.SIGKILL)
+        finally:
+            os.kill(master, signal.SIGCONT)
+        home.await_shared(1, without=[member.id])
+        assert supervisor.restarts == 1
+    home.check_empty()
+
+
 def test_nobody_works_on_whose_master_died_as_he_booted(
     home: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    dramatiq has a worker tell its master that it has booted, and wait until he has heard it: that worker ends all the same.
+    A worker tells its master that it has booted: where there is none any more it ends.
     """
     booting = tmp_path / "booting"
     monkeypatch.setenv(ENV_BOOTING, str(booting))

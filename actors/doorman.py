@@ -163,7 +163,7 @@ class Doorman:
         return ran_out
 
     def _refused(self, delivery: Delivery, error: Exception) -> DeadLetter:
-        log.error("foreign message became a dead letter", extra={"error": str(error)})
+        log.error("foreign message became a dead letter", extra={"error": sentence_of(error)})
         return DeadLetter(
             f"{DOOR}.{new_id()}",
             "ingress",

@@ -25,7 +25,7 @@ from holdfast.runtime import faults
 from holdfast.runtime.applying import Applier, Work
 from holdfast.runtime.bearings import bear, bearer
 from holdfast.runtime.clock import to_ms
-from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.errors import HoldfastError, message_of
 from holdfast.runtime.faults import Point
 from holdfast.runtime.feed import (
     Feed,
@@ -360,7 +360,7 @@ class ProjectionLane:
             raise
         except Exception as error:
             # Whatever the store cannot do with our tables: a person has to look, and then it goes on.
-            message = f"the store of {self._definition.name!r} cannot be prepared: {error}"
+            message = f"the store of {self._definition.name!r} cannot be prepared: {message_of(error)}"
             raise HoldfastError(message) from error
         reader = Reader(self._definition.name, generation)
         applier = Applier(

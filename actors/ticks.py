@@ -103,10 +103,10 @@ class Ticks:
             return [self._report(envelope, TickBusy(send.name, send.tick))]
         try:
             made = self._made(envelope, schedule, send)
-        except Exception as error:  # noqa: BLE001 - user code may raise anything; the schedule keeps it and tries again
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything; the schedule keeps it and tries again
             log.warning(
                 "command of a tick was not made",
-                extra={"schedule": send.name, "tick": send.tick, "error": str(error)},
+                extra={"schedule": send.name, "tick": send.tick, "error": sentence_of(error)},
             )
             return [
                 self._report(envelope, TickFailed(send.name, send.tick, sentence_of(error)[:ERROR_CHARS_MAX]))

@@ -17,7 +17,7 @@ from holdfast.runtime.cipher import check_open, is_sealed
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import encode
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HistoryError, Unopened
+from holdfast.runtime.errors import HistoryError, Unopened, message_of
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import Opened
@@ -111,10 +111,10 @@ class Actor:
         for event in entry.events:
             try:
                 state = evolve(state, event)
-            except Exception as error:
+            except BaseException as error:
                 message = (
                     f"{self.definition.name}.evolve failed on {type(event).__name__} in record {seq} of {self.ref}: "
-                    f"{type(error).__name__}: {error}. evolve must accept every recorded event"
+                    f"{type(error).__name__}: {message_of(error)}. evolve must accept every recorded event"
                 )
                 raise HistoryError(message) from error
         self.state = state

@@ -21,7 +21,7 @@ from holdfast.runtime import faults
 from holdfast.runtime.bearings import call_for
 from holdfast.runtime.clock import Clock, from_ms, to_ms
 from holdfast.runtime.dead_letter import sentence_of, traceback_of
-from holdfast.runtime.errors import HistoryError, HoldfastError, Unavailable
+from holdfast.runtime.errors import HistoryError, HoldfastError, Unavailable, message_of
 from holdfast.runtime.faults import Point
 from holdfast.runtime.feed import Feed, FeedEntry, ParkedKey, Reader, ReadModel
 from holdfast.runtime.keys import Ref
@@ -63,7 +63,7 @@ class EventFailed(Exception):
     """An event of an instance could not be applied."""
 
     def __init__(self, kind: str, seq: int, index: int, event: str, error: BaseException) -> None:
-        super().__init__(str(error))
+        super().__init__(message_of(error))
         self.kind = kind
         self.seq = seq
         self.index = index
@@ -116,7 +116,9 @@ class Applier:
             raise
         except Exception as error:
             if not self._model.reachable():
-                message = f"the store of projection {self._definition.name!r} does not answer: {error}"
+                message = (
+                    f"the store of projection {self._definition.name!r} does not answer: {message_of(error)}"
+                )
                 raise Unavailable(message) from error
             if len(works) > 1:
                 middle = len(works) // 2
@@ -348,7 +350,8 @@ class _Turn:
                 result = call_for(context, handler, context)
                 if result is not None:
                     call_for(context, self.call, result)
-            except Exception as error:
+            except BaseException as error:
+                # What is no Exception as well: a handler that exits or was cancelled must not stop all others.
                 raise EventFailed("handler", seq, index, name, error) from error
             self.events += 1
 

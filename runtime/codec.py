@@ -22,6 +22,7 @@ from holdfast.runtime.errors import (
     UnknownType,
     Unopened,
     UsageError,
+    message_of,
 )
 from holdfast.runtime.message import TAG_FIELD, Envelope, Message, tag_of
 from holdfast.runtime.record import Entry
@@ -175,7 +176,7 @@ class MessageCodec(Generic[M]):
         try:
             made = self._upcasters[tag](values)
         except Exception as error:
-            message = f"the upcaster of {self._owner} for {tag!r} failed: {type(error).__name__}: {error}"
+            message = f"the upcaster of {self._owner} for {tag!r} failed: {type(error).__name__}: {message_of(error)}"
             raise Undecodable(message) from error
         return made if isinstance(made, list) else [made]
 

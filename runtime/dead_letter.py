@@ -5,6 +5,8 @@ from datetime import datetime
 
 import msgspec
 
+from holdfast.runtime.errors import message_of
+
 #: Tracebacks are for people: the last frames say enough, and a dead letter must stay small.
 TRACEBACK_CHARS_MAX = 8_000
 #: So are sentences: a library's may quote a megabyte of what it could not read.
@@ -80,7 +82,7 @@ def traceback_of(error: BaseException) -> str:
 
 def sentence_of(error: BaseException) -> str:
     """Return an error's type and message on one line, its beginning and its end if it is long."""
-    text = shortened(_storable(" ".join(str(error).split())))
+    text = shortened(_storable(" ".join(message_of(error).split())))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

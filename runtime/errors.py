@@ -116,3 +116,11 @@ class HistoryError(HoldfastError):
 
 class DataDeleted(HoldfastError):
     """The instance's data was deleted on request."""
+
+
+def message_of(error: BaseException) -> str:
+    """Return what an error says; user code may raise what raises when it is asked, and nothing may stop at that."""
+    try:
+        return str(error)
+    except Exception as wrong:  # noqa: BLE001 - as above
+        return f"its message cannot be told: {type(wrong).__name__}"

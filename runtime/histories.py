@@ -15,7 +15,7 @@ import msgspec
 from holdfast.runtime.actor import Actor, UnusableSnapshot, start
 from holdfast.runtime.codec import encode
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HistoryError, Undecodable
+from holdfast.runtime.errors import HistoryError, Undecodable, message_of
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.message import TAG_FIELD
 from holdfast.runtime.record import Entry, Moved, Snapshot
@@ -135,7 +135,7 @@ def _absorb(actor: Actor, number: int, read: Any) -> Difference | None:
         try:
             actor.state = actor.definition.workflow.evolve(actor.state, event)
         except Exception as error:  # noqa: BLE001 - user code may raise anything
-            what = f"evolve failed: {type(error).__name__}: {error}"
+            what = f"evolve failed: {type(error).__name__}: {message_of(error)}"
             return Difference(actor.ref.workflow, actor.ref.key, number, index, type(event).__name__, what)
     try:
         actor.definition.state_decoder.decode(encode(actor.state))

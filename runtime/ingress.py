@@ -15,7 +15,7 @@ from holdfast.runtime.app import App
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import check_size, encode
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HoldfastError, KeyRefused, Undecodable
+from holdfast.runtime.errors import HoldfastError, KeyRefused, Undecodable, message_of
 from holdfast.runtime.ids import ID_BYTES_MAX, new_id
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.mailbox import whole
@@ -74,7 +74,9 @@ def _key(definition: Definition, command: Any) -> str:
     except HoldfastError:
         raise
     except Exception as error:
-        message = f"the key of {describe(command)} cannot be told: {type(error).__name__}: {error}"
+        message = (
+            f"the key of {describe(command)} cannot be told: {type(error).__name__}: {message_of(error)}"
+        )
         raise KeyRefused(message) from error
 
 

@@ -53,7 +53,7 @@ class Plan:
     #: Letters that were handled before: (letter, the seq of their record). Their answer has to be looked up.
     duplicates: list[tuple[Letter, int]] = field(default_factory=list)
     #: Letters that cannot be decided: a dead letter each.
-    failures: list[tuple[Letter, Exception]] = field(default_factory=list)
+    failures: list[tuple[Letter, BaseException]] = field(default_factory=list)
     #: Letters that wait because one before them does.
     deferred: list[Letter] = field(default_factory=list)
     handled: dict[str, Handled] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def make_plan(
             trace = span.trace if span is not None else envelope.trace
             try:
                 moved = _control(plan, letter, letter.command, trace, payload_bytes_max)
-            except Exception as error:  # noqa: BLE001 - what it says may be too long, and scrub is user code
+            except BaseException as error:  # noqa: BLE001 - what it says may be too long, and scrub is user code
                 plan.failures.append((letter, error))
             else:
                 if moved:
@@ -207,7 +207,7 @@ def make_plan(
             trace = span.trace if span is not None else envelope.trace
             try:
                 _decide(plan, letter, trace, payload_bytes_max, taken or {})
-            except Exception as error:  # noqa: BLE001 - user code may raise anything; it becomes a dead letter
+            except BaseException as error:  # noqa: BLE001 - user code may raise anything; it becomes a dead letter
                 _fail(plan, letter, error, trace)
             finally:
                 if span is not None:
@@ -239,7 +239,7 @@ def _park(plan: Plan, letter: Letter) -> None:
     plan.answers.append((letter, Answer(envelope.id, "parked", reason=plan.reason)))
 
 
-def _fail(plan: Plan, letter: Letter, error: Exception, trace: str | None) -> None:
+def _fail(plan: Plan, letter: Letter, error: BaseException, trace: str | None) -> None:
     """Give a command up, and pause the instance behind it where its workflow wants that."""
     plan.failures.append((letter, error))
     if not plan.actor.definition.kind.pause_on_dead_letter or plan.run_state is not RunState.RUNNING:

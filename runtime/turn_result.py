@@ -119,7 +119,9 @@ class Scribe:
                 letter.delivery.deferred_since = self._clock.monotonic()
             result.deferred.append(letter.delivery)
 
-    def bury(self, result: TurnResult, delivery: Delivery, error: Exception, letter: Letter | None) -> None:
+    def bury(
+        self, result: TurnResult, delivery: Delivery, error: BaseException, letter: Letter | None
+    ) -> None:
         """Make a dead letter of a delivery, and tell whoever waits for it."""
         dead = (letter.dead if letter is not None else None) or self.dead(delivery, error, letter)
         result.dead.append(dead)
@@ -135,7 +137,7 @@ class Scribe:
             answer = Answer(envelope.id, "dead", reason=dead.error, dead_letter_id=dead.id)
             result.replies.append((envelope.reply_to, answer))
 
-    def dead(self, delivery: Delivery, error: Exception, letter: Letter | None) -> DeadLetter:
+    def dead(self, delivery: Delivery, error: BaseException, letter: Letter | None) -> DeadLetter:
         """Return the dead letter of a delivery."""
         envelope = letter.envelope if letter is not None else None
         return DeadLetter(

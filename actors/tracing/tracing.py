@@ -27,6 +27,7 @@ from holdfast.actors.tracing.context import ROOT
 from holdfast.actors.tracing.names import Kind
 from holdfast.runtime.config import Settings
 from holdfast.runtime.dead_letter import sentence_of, shortened, traceback_of
+from holdfast.runtime.errors import message_of
 from holdfast.runtime.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class Tracing:
     def fail(self, span: Span, error: BaseException) -> None:
         """Say on a span what went wrong."""
         kind = type(error).__name__
-        self.failed(span, kind, redact(str(error)), redact(traceback_of(error)))
+        self.failed(span, kind, redact(message_of(error)), redact(traceback_of(error)))
 
     def failed(self, span: Span, kind: str, message: str, traceback: str = "") -> None:
         """Say on a span that an error of this type came up."""

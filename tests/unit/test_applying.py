@@ -26,6 +26,7 @@ from holdfast.runtime.record import Entry, Moved
 from holdfast.runtime.retry import Retry
 from tests import controls
 from tests.controls import Added, Counter
+from tests.unit.trouble import Unspeakable
 
 
 class Seen(Projection):
@@ -40,6 +41,7 @@ class Seen(Projection):
     def __init__(self) -> None:
         self.events: list[tuple[str, str, int]] = []
         self.bad: set[int] = set()
+        self.rude: dict[int, BaseException] = {}
         self.bad_batch = False
         self.calls = 0
         self.contexts: list[ProjectionContext] = []
@@ -49,6 +51,8 @@ class Seen(Projection):
         self.calls += 1
         if event.by in self.bad:
             raise LookupError(event.by) if event.by > 0 else BrokenPipeError(event.by)
+        if event.by in self.rude:
+            raise self.rude[event.by]
         self.contexts.append(ctx)
         self.events.append((ctx.key, ctx.event_id, event.by))
 
@@ -383,3 +387,27 @@ def test_a_store_that_is_away_is_nobodys_fault(bench: Bench, monkeypatch: pytest
 
     with pytest.raises(Unavailable, match="the store of projection 'seen' does not answer: 66"):
         bench.apply(bench.work(ref, 1))
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (asyncio.CancelledError(), "CancelledError"),
+        (Unspeakable(), "Unspeakable: its message cannot be told: LookupError"),
+    ],
+)
+def test_whatever_a_handler_raises_parks_its_instance(
+    bench: Bench, raised: BaseException, error: str
+) -> None:
+    """
+    Also what is no Exception, and what cannot even be told: it is an error of this one instance, and all others go on.
+    """
+    good, bad = bench.record("good", 1), bench.record("bad", 13)
+    bench.seen.rude[13] = raised
+
+    parked = bench.parked(bench.work(good, 1), bench.work(bad, 1))
+
+    assert ("bad", error) == (parked.key, parked.error)
+    assert [1] == bench.numbers("good")

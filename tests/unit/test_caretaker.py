@@ -135,6 +135,25 @@ def test_the_archive_comes_first() -> None:
     assert trouble.Mood(1, ended=True) == first.state
 
 
+@pytest.mark.parametrize("error", [trouble.Unspeakable(), SystemExit(1)])
+def test_whatever_an_archive_raises_hurts_nobody(error: BaseException) -> None:
+    """
+    What it cannot take stays, and others go.
+    """
+
+    def archive(archived: Archived) -> None:
+        if archived.key == "bad":
+            raise error
+
+    office = Office(Retention(archive=archive))
+    for key in ("bad", "good"):
+        office.finish(key)
+
+    office.pass_(31)
+
+    assert ["data-deleted", "completed"] == office.run_states("good", "bad")
+
+
 def test_many_are_done_in_steps() -> None:
     """
     A step is bounded; the next one goes on.

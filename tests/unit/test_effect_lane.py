@@ -28,6 +28,7 @@ from holdfast.runtime.retry import Retry
 from tests import controls
 from tests.controls import ChargeCard, ConfirmPayment, SendReceipt
 from tests.support.processes import eventually
+from tests.unit.trouble import Unspeakable
 
 PARTITION = 0
 QUICK = Retry(attempts=3, first=0.01)
@@ -248,3 +249,22 @@ def test_a_handler_that_blocks_the_loop_is_named(
 
     (record,) = [one for one in caplog.records if "blocks the event loop" in one.getMessage()]
     assert "careless" in str(vars(record)["handler"])
+
+
+def test_an_error_that_cannot_be_told_is_an_error(bench: Bench) -> None:
+    """
+    A handler may raise what raises when it is printed: it fails as with any other error, and others go on.
+    """
+
+    @bench.app.effect(ChargeCard, retry=Retry(attempts=2, first=0.01))
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None:
+        if ctx.effect_id == "c-1:0":
+            raise Unspeakable
+
+    bench.put(id="c-1:0")
+    bench.put(id="c-2:0")
+    bench.work()
+
+    (letter,) = bench.ports().dead_letters.list(kind="effect")
+    assert ("c-1:0", 2) == (letter.command_id, letter.attempts)
+    assert "Unspeakable: its message cannot be told: LookupError" == letter.error

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from holdfast.runtime import errors
-from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.errors import HoldfastError, message_of
+from tests.unit.trouble import Unspeakable
 
 CLASSES = [
     value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, HoldfastError)
@@ -63,3 +64,13 @@ def test_every_error_has_one_parent(kind: type[HoldfastError]) -> None:
     Who must act is a question with one answer.
     """
     assert 1 == len(kind.__bases__)
+
+
+def test_every_error_has_a_message() -> None:
+    """
+    Also one that raises when it is asked for it.
+    """
+    assert ["no", "its message cannot be told: LookupError"] == [
+        message_of(ValueError("no")),
+        message_of(Unspeakable()),
+    ]

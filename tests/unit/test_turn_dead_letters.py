@@ -25,12 +25,17 @@ HOPELESS = {
     "class of an event": "WorkflowError: Troublemaker.decide accepted with the class Done itself, not a value of it, which",
     "timer without time": "UsageError: a timer has either `after` or `at`",
     "explode": "RuntimeError: cannot stand this",
+    "explode and exit": "SystemExit: 4",
+    "explode and cannot be told": "Unspeakable: its message cannot be told: LookupError",
     "too large": "PayloadTooLarge: the record of Do for trouble/t-1 is 5,0",
     "effect too large": "PayloadTooLarge: Shout for trouble/t-1 is 5,0",
     "timer too large": "PayloadTooLarge: Wake for trouble/t-1 is 5,0",
     "wrong field": "WorkflowError: Troublemaker.decide accepted with an event whose fields are not of their types",
     "cannot be encoded": "OverflowError: ",
     "details cannot be encoded": "TypeError: ",
+    "exit": "SystemExit: 3",
+    "interrupt": "KeyboardInterrupt",
+    "cannot be told": "Unspeakable: its message cannot be told: LookupError",
     "no such trouble": "KeyError: 'no such trouble'",
 }
 

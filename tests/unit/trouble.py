@@ -15,6 +15,15 @@ from holdfast.runtime.workflow import Workflow
 from tests import controls
 
 
+class Unspeakable(Exception):
+    """
+    An error that cannot say what it is.
+    """
+
+    def __str__(self) -> str:
+        raise LookupError("no words")
+
+
 class Do(Command, frozen=True):
     """
     Asks for something to happen, and maybe for trouble.
@@ -58,6 +67,8 @@ class Exploded(Event, frozen=True):
     What `evolve` cannot stand.
     """
 
+    how: str = ""
+
 
 class Ended(Event, frozen=True):
     """
@@ -99,6 +110,10 @@ def _raise() -> Decision[Any, Any]:
     raise ValueError(message)
 
 
+def _raised(error: BaseException) -> Decision[Any, Any]:
+    raise error
+
+
 #: What each kind of trouble makes `decide` return.
 TROUBLES: dict[str, Callable[[Do], Any]] = {
     "": lambda do: accept(Done(do.amount)),
@@ -107,6 +122,9 @@ TROUBLES: dict[str, Callable[[Do], Any]] = {
     "end": lambda do: accept(Done(do.amount), Ended()),
     "shout": lambda do: accept(Done(do.amount)).effect(Shout("a"), Shout("b")),
     "raise": lambda do: _raise(),
+    "exit": lambda do: _raised(SystemExit(3)),
+    "interrupt": lambda do: _raised(KeyboardInterrupt()),
+    "cannot be told": lambda do: _raised(Unspeakable()),
     "return nothing": lambda do: None,
     "no event": lambda do: Accept(()),
     "foreign event": lambda do: accept(Stranger()),
@@ -118,6 +136,8 @@ TROUBLES: dict[str, Callable[[Do], Any]] = {
     "class of an event": lambda do: accept(Done),
     "timer without time": lambda do: Accept((Done(1),), timers=(Timer(Wake(do.id)),)),
     "explode": lambda do: accept(Exploded()),
+    "explode and exit": lambda do: accept(Exploded("exit")),
+    "explode and cannot be told": lambda do: accept(Exploded("cannot be told")),
     "too large": lambda do: accept(Done(1, "x" * do.amount)),
     "effect too large": lambda do: accept(Done(1)).effect(Shout("x" * do.amount)),
     "timer too large": lambda do: accept(Done(1)).timer(Wake(do.id, "x" * do.amount), after=timedelta(0)),
@@ -146,6 +166,10 @@ class Troublemaker(Workflow[Mood, Do | Arrange | Wake, Done | Exploded | Ended, 
         match event:
             case Done(amount=amount):
                 return Mood(state.total + amount, state.ended)
+            case Exploded(how="exit"):
+                raise SystemExit(4)
+            case Exploded(how="cannot be told"):
+                raise Unspeakable
             case Exploded():
                 message = "cannot stand this"
                 raise RuntimeError(message)

@@ -241,13 +241,17 @@ class EffectLane:
                 assert job.handler is not None  # noqa: S101 - what has none is never picked
                 if job.attempt > job.handler.retry.attempts:
                     self._hand.not_begun(job)
+                    self._desk.give_back(job)
                     job.attempt -= 1  # the one that was counted just now is not run
                     self._desk.give_up(job, Lethal(_lethal(job)))
                 else:
                     running[job.is_async].append(job)
                 continue
             self._hand.not_begun(job)
-            self._desk.give_back(job)
+            if reply is Refusal.FENCED:
+                _leave_place(job)
+            else:
+                self._desk.give_back(job)
             if reply is Refusal.FENCED and job.state is State.HELD:
                 # It waited here to be begun again: whoever serves the partition now is to begin it.
                 self._desk.put_off(job, 0.0, Note("retry", "handed over", self._desk.now_ms()))
@@ -267,7 +271,7 @@ class EffectLane:
             assert job.handler is not None  # noqa: S101 - as above
             if reply.owner in living:
                 del left[job.at]
-                self._desk.give_back(job)
+                _leave_place(job)
                 self._put_aside(job, AWAY_S)
             elif job.alone or not _suspicious(reply.attempts, job.handler.retry.attempts):
                 taking.append((job, reply.owner))
@@ -285,7 +289,7 @@ class EffectLane:
         for job, again in zip(jobs, replies, strict=True):
             if isinstance(again, HeldBy):  # somebody else was quicker
                 del left[job.at]
-                self._desk.give_back(job)
+                _leave_place(job)
                 self._put_aside(job, AWAY_S)
             else:
                 found.append((job, again))
@@ -383,6 +387,11 @@ def _name(job: Job) -> str:
     entry = job.entry
     assert entry is not None  # noqa: S101 - only what was read has a name
     return f"{entry.workflow}/{len(entry.key)}/{entry.key}/{entry.id}"
+
+
+def _leave_place(job: Job) -> None:
+    """Say that we do not have an effect's place in its limit. It is not freed: who runs the effect has the same one."""
+    job.placed = False
 
 
 class Lethal(HoldfastError):

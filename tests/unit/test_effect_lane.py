@@ -21,7 +21,7 @@ from holdfast.runtime.codec import decode_envelope, encode
 from holdfast.runtime.config import Settings
 from holdfast.runtime.effect import EffectContext
 from holdfast.runtime.effect_queue import HeldBy, Ticket
-from holdfast.runtime.limit import Rate
+from holdfast.runtime.limit import Limit, Rate
 from holdfast.runtime.loopback import Loopback
 from holdfast.runtime.message import Command
 from holdfast.runtime.retry import Retry
@@ -268,3 +268,40 @@ def test_an_error_that_cannot_be_told_is_an_error(bench: Bench) -> None:
     (letter,) = bench.ports().dead_letters.list(kind="effect")
     assert ("c-1:0", 2) == (letter.command_id, letter.attempts)
     assert "Unspeakable: its message cannot be told: LookupError" == letter.error
+
+
+def test_a_place_of_what_runs_elsewhere_is_left_to_it(bench: Bench) -> None:
+    """
+    Who now serves the partition of an effect that another still runs does not free its place in the limit.
+    """
+    ran: list[str] = []
+
+    @bench.app.effect(ChargeCard, limit=Limit(1))
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None:
+        ran.append(ctx.effect_id)
+
+    ticket = bench.put(id="c-1:0")
+    bench.ports().membership.beat(controls.member("alive"), 60_000)
+    bench.begin_elsewhere(ticket, "alive")
+    handler = bench.app.handler_of(ChargeCard)
+    assert handler is not None
+    want = handler.want(f"order/3/o-1/{ticket.id}", ChargeCard("o-1", 100))
+    assert want is not None
+    bench.ports().slots.acquire([want], 60_000)
+    bench.put(id="c-2:0")
+    seen: list[list[str]] = []
+
+    def finish() -> None:
+        # It comes to the desk twice: when it was found held, and when that is looked at again.
+        time.sleep(1.2)
+        seen.append(list(ran))
+        bench.ports().effects.finish([ticket], "alive")
+        bench.ports().slots.give_back([want])
+
+    helper = threading.Thread(target=finish)
+    helper.start()
+    bench.work()
+    helper.join()
+
+    assert [[]] == seen
+    assert ["c-2:0"] == ran

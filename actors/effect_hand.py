@@ -18,8 +18,12 @@ from holdfast.runtime.effect_queue import START, Ticket, Waiting
 
 #: As many effects are read ahead of those that run; what is behind them waits in the outbox.
 READ_AHEAD = 4_096
-#: As many are read in all, with those that are kept back because nobody here can run them.
+#: As many that wait for one kind of runner are read besides, so that a long queue for threads does not hold up coroutines.
+ONE_KIND_MAX = 3 * READ_AHEAD
+#: As many are read in all, with those that are kept back because nobody here can run them or their limits are full.
 KEPT_MAX = 40_000
+#: As many of these may wait for limits, so that limits alone never stop the reading.
+LINES_MAX = 20_000
 #: The most that begin together.
 BEGIN_MAX = 256
 #: How long a partition that turned out to be another's is left alone before it is looked at again.
@@ -40,7 +44,7 @@ class _Line:
 class Hand:
     """What a lane has in its hands."""
 
-    def __init__(self, threads: int, tasks: int, pace: Pace = MACHINE) -> None:
+    def __init__(self, threads: int, tasks: int, pace: Pace = MACHINE, *, mixed: bool = False) -> None:
         self._clock = pace.clock
         self._monotonic = pace.clock.monotonic
         self._lock = threading.Lock()
@@ -53,7 +57,11 @@ class Hand:
         #: By whether they are coroutines: what waits, and how many more may run.
         self._waiting: dict[bool, deque[Job]] = {False: deque(), True: deque()}
         self._free = {False: threads, True: tasks}
+        #: Whether there are handlers of both kinds.
+        self._mixed = mixed
         self._lines: dict[str, _Line] = defaultdict(_Line)
+        #: How many are in all lines together.
+        self._lined_up = 0
         self._later: list[tuple[float, int, Job | str]] = []
         self._numbers = itertools.count()
         #: How many were picked of which it is not known whether they are ours.
@@ -144,11 +152,12 @@ class Hand:
             return {p: position for p, position in self._cursors.items() if p not in self._paused}
 
     def _clogged(self) -> bool:
-        """Return whether what was read ahead is mostly what nobody here can run: that is to hold up nothing."""
+        """Return whether what was read ahead is mostly what cannot run here, or not yet: that is to hold up nothing."""
         if len(self._jobs) >= KEPT_MAX:
             return False
         kept = sum(job.handler is None and job.error is not None for job in self._jobs.values())
-        return len(self._jobs) - kept < READ_AHEAD
+        one_kind = min(max(map(len, self._waiting.values())), ONE_KIND_MAX) if self._mixed else 0
+        return len(self._jobs) - kept - self._lined_up - one_kind < READ_AHEAD
 
     def admit(self, arrived: Iterable[Waiting], after: Mapping[int, str]) -> list[Job]:
         """Take up what was read behind these positions, but for what we have already."""
@@ -340,16 +349,27 @@ class Hand:
     # -- waiting for a limit
 
     def line_up(self, job: Job, step_s: float) -> int:
-        """Have a job wait for its limit, which is looked at again after a step; return how many wait with it."""
+        """Have a job wait for its limit, which is looked at again after a step; return how many wait with it.
+
+        Where too many wait for all limits together it takes no job; then it returns 0.
+        """
         assert job.want is not None  # noqa: S101 - only what has a limit waits for one
         name = job.want.limit
         with self._lock:
+            if self._lined_up >= LINES_MAX:
+                return 0
             line = self._lines[name]
             line.jobs.append(job)
+            self._lined_up += 1
             if not line.watched:
                 line.watched = True
                 heapq.heappush(self._later, (self._monotonic() + step_s, next(self._numbers), name))
             return len(line.jobs)
+
+    @property
+    def lines(self) -> int:
+        """How many limits are waited for."""
+        return len(self._lines)
 
     def leave_line(self, job: Job) -> None:
         """Have a job no longer wait for its limit."""
@@ -358,6 +378,7 @@ class Hand:
             line = self._lines.get(job.want.limit)
             if line is not None and job in line.jobs:
                 line.jobs.remove(job)
+                self._lined_up -= 1
 
     def move(self, name: str) -> None:
         """Let the line of a limit move: a place may have come free."""
@@ -371,6 +392,7 @@ class Hand:
         moving: list[Job] = []
         while line.jobs and len(moving) < BEGIN_MAX:
             job = line.jobs.popleft()
+            self._lined_up -= 1
             if self._jobs.get(job.at) is not job:
                 continue
             moving.append(job)

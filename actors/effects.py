@@ -43,6 +43,8 @@ READ_MAX = 256
 AWAY_S = 0.5
 #: How often a full limit is asked again; a place that comes free in this process is taken at once.
 LIMIT_STEP_S = 0.1
+#: Where more limits than these are full, each is asked less often: this many are asked in a step.
+LIMITS_PER_STEP = 100
 #: As many effects wait for one limit in this process; the others wait in the schedule, so that they hold up nothing.
 LINE_MAX = 64
 #: How long what was read waits for commits of this process to be through.
@@ -88,7 +90,7 @@ class EffectLane:
         self._ports = ports
         self._settings = settings
         self._spans = spans
-        self._hand = Hand(settings.effect_threads, settings.effect_tasks, pace)
+        self._hand = Hand(settings.effect_threads, settings.effect_tasks, pace, mixed=app.mixes_handlers)
         self._stopping = pace.event()
         self._clock = pace.clock
         self._monotonic = pace.clock.monotonic
@@ -208,7 +210,8 @@ class EffectLane:
         self._desk.wake()
 
     def _line_up(self, job: Job, want: Want) -> None:
-        if self._hand.line_up(job, LIMIT_STEP_S * random.uniform(0.5, 1.5)) <= LINE_MAX:
+        step_s = LIMIT_STEP_S * max(1.0, self._hand.lines / LIMITS_PER_STEP)
+        if 0 < self._hand.line_up(job, step_s * random.uniform(0.5, 1.5)) <= LINE_MAX:
             return
         self._hand.leave_line(job)
         now_ms = self._desk.now_ms()

@@ -217,6 +217,11 @@ class App:
 
         return register
 
+    @property
+    def mixes_handlers(self) -> bool:
+        """Whether some handlers are `def` and others `async def`."""
+        return len({handler.is_async for handler in self._handlers.values()}) > 1
+
     def handler_of(self, kind: type) -> Handler | None:
         """Return the handler of an effect, or None if this process has none."""
         return self._handlers.get(kind)

@@ -2,6 +2,10 @@
 The hand: what may begin, what waits, and what becomes of it in a handover. No server and no thread.
 """
 
+from collections.abc import Callable
+
+import pytest
+
 from holdfast.actors import effect_hand
 from holdfast.actors.effect_hand import Hand
 from holdfast.actors.effect_job import Job
@@ -160,6 +164,64 @@ def test_what_nobody_can_run_holds_up_nothing() -> None:
     more = made.admit(waiting(effect_hand.READ_AHEAD, effect_hand.READ_AHEAD + 1), made.cursors())
     assert effect_hand.READ_AHEAD == len(more)
     assert {} == made.cursors()
+
+
+def test_what_waits_for_limits_holds_up_nothing() -> None:
+    """
+    However many limits are full: reading goes on past what waits for a place, and stops when far too much does.
+    """
+    made = Hand(1, 1)
+    made.assign(0)
+    lined_up = made.admit(waiting(effect_hand.READ_AHEAD), made.cursors())
+    for number, job in enumerate(lined_up):
+        job.want = Want(job.position, f"ChargeCard:{number % 100}", 1)
+        made.line_up(job, 60)
+
+    assert {0: lined_up[-1].position} == made.cursors()
+    more = made.admit(waiting(effect_hand.READ_AHEAD, effect_hand.READ_AHEAD + 1), made.cursors())
+    assert effect_hand.READ_AHEAD == len(more)
+    assert {} == made.cursors()
+
+
+def test_who_leaves_a_line_counts_again() -> None:
+    """
+    Because it is to wait elsewhere, or because a place came free.
+    """
+    made = Hand(1, 1)
+    made.assign(0)
+    jobs = made.admit(waiting(effect_hand.READ_AHEAD + 1), made.cursors())
+    for job in jobs:
+        job.want = Want(job.position, "ChargeCard:", 2)
+
+    leaves: list[Callable[[], None]] = [
+        lambda: made.leave_line(jobs[1]),
+        lambda: made.move("ChargeCard:"),
+    ]
+    for leave in leaves:
+        made.line_up(jobs[0], 60)
+        assert {} == made.cursors()
+        made.line_up(jobs[1], 60)
+        assert {0: jobs[-1].position} == made.cursors()
+        leave()
+        assert {} == made.cursors()
+        made.leave_line(jobs[0])
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_what_waits_for_threads_does_not_hold_up_coroutines(mixed: bool) -> None:
+    """
+    Where handlers are of both kinds, reading goes on past a long queue for one of them; but not without end.
+    """
+    made = Hand(1, 1, mixed=mixed)
+    made.assign(0)
+    read = 0
+    while made.cursors():
+        jobs = made.admit(waiting(effect_hand.READ_AHEAD, read + 1), made.cursors())
+        made.wait(jobs)
+        read += len(jobs)
+
+    ahead = effect_hand.READ_AHEAD + (effect_hand.ONE_KIND_MAX if mixed else 0)
+    assert ahead == read
 
 
 # -- beginning with a commit

@@ -131,29 +131,43 @@ class RedisFeed:
     def instances(
         self, partition: int, workflows: Sequence[str], walk: str, limit: int
     ) -> tuple[list[Ref], str | None]:
-        """Scan the sorted sets of the directory one after another.
+        """Scan the sorted sets of the directory one after another; a walk is `<set>:<cursor>:<server's run id>`.
 
         One that changes its run state meanwhile may be missed: it changes by a record, and that is in the feed.
         """
         stops = [f"{workflow}/{state}" for workflow in workflows for state in RunState]
-        at, _, cursor = walk.partition(":")
+        at, _, rest = walk.partition(":")
+        cursor, _, server = rest.partition(":")
         first = stops.index(at) if at in stops else 0
         for index in range(first, len(stops)):
             workflow, _, state = stops[index].partition("/")
-            with unavailable(self._link):
-                found: Any = self._link.client.zscan(
-                    self._keys.instances(partition, workflow, state), cursor=int(cursor or 0), count=limit
-                )
-            following, members = found
-            refs = [Ref(partition, workflow, key.decode()) for key, _ in members]
-            if int(following):
-                return refs, f"{stops[index]}:{int(following)}"
+            name = self._keys.instances(partition, workflow, state)
+            following, keys, server = self._page(name, int(cursor or 0), server, limit)
+            refs = [Ref(partition, workflow, key.decode()) for key in keys]
+            if following:
+                return refs, f"{stops[index]}:{following}:{server}"
             if refs and index + 1 < len(stops):
-                return refs, f"{stops[index + 1]}:0"
+                return refs, f"{stops[index + 1]}:0:{server}"
             if refs:
                 return refs, None
             cursor = ""
         return [], None
+
+    def _page(self, name: str, cursor: int, server: str, limit: int) -> tuple[int, list[bytes], str]:
+        """Return the next cursor, some keys of a sorted set, and which server said so.
+
+        A cursor is good on the server that gave it only, and until that is started again: each lays its sets out in
+        another way. Then the set is scanned from its beginning.
+        """
+        with unavailable(self._link):
+            pipe = self._link.at(name).pipeline(transaction=False)
+            pipe.info("server")
+            pipe.zscan(name, cursor=cursor, count=limit)
+            facts, (following, members) = pipe.execute()
+        here = str(facts["run_id"])
+        if cursor and here != server:
+            return self._page(name, 0, here, limit)
+        return int(following), [key for key, _ in members], here
 
     def acknowledge(self, reader: Reader, steps: Sequence[Step], owner: str) -> list[bool]:
         """Keep how far the reader is; see feed_acknowledge.lua."""

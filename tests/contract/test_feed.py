@@ -11,6 +11,7 @@ from holdfast.runtime.keys import Ref
 from tests import controls
 from tests.contract.worlds import FeedAndParking, RedisWorld, World, write
 from tests.support.processes import eventually
+from tests.support.servers import RedisServer
 
 READER = Reader("books", 1)
 OTHER = Reader("sums", 1)
@@ -184,6 +185,31 @@ def test_a_walk_meets_every_instance(world: World, limit: int) -> None:
     assert ours == found
     assert len(found) == feed.count(["order"])
     assert len(found) + 1 == feed.count(["counter", "order"])
+
+
+def test_a_walk_goes_on_after_a_restart(redis_server: RedisServer) -> None:
+    """
+    Also when the server was started again in the middle: it lays out its sets anew, and none is missed for that.
+    """
+    world = RedisWorld(redis_server.url, "own")
+    refs = controls.refs(1_500, partition=2)
+    journal = world.journal()
+    for start in range(0, len(refs), 100):
+        journal.commit([controls.commit(ref, "c-1") for ref in refs[start : start + 100]], "a")
+    feed, found = world.feed(), set[Ref]()
+    walk: str | None = ""
+    while walk is not None and len(found) < 700:
+        some, walk = feed.instances(2, ["order"], walk, 100)
+        found.update(some)
+
+    redis_server.restart()
+    feed = world.feed()
+    while walk is not None:
+        some, walk = feed.instances(2, ["order"], walk, 100)
+        found.update(some)
+
+    assert set(refs) == found
+    world.close()
 
 
 def test_lag_is_counted(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from holdfast.runtime.ports import DeadLetters, Delivery, Parking, Publisher
 from holdfast.runtime.record import EffectEntry
 
 _effect_decoder = msgspec.msgpack.Decoder(EffectEntry)
+
+log = logging.getLogger(__name__)
 
 #: Dead letters that one call deals with, unless it says otherwise.
 MANY = 10_000
@@ -130,16 +133,23 @@ class DeadLetterDesk:
     def retry_all(self, *, limit: int = MANY, **filters: Any) -> int:
         """Retry the dead letters that pass all filters of `list`, oldest first, and return how many those were.
 
+        What `retry` would refuse stays where it is, and is not counted.
+
         Raises:
-            UsageError, PublishFailed: As for `retry`; those before it were retried.
+            PublishFailed: As for `retry`; those before it were retried.
         """
         found = self._dead_letters.list(limit=limit, **filters)
         # Of several for one instance none may go before the others: they go in the order in which they were given up.
         several = Counter((letter.workflow, letter.key) for letter in found)
-        return sum(
-            self._again(letter, "retried", first=several[letter.workflow, letter.key] == 1)
-            for letter in reversed(found)
-        )
+        count = 0
+        for letter in reversed(found):
+            try:
+                count += self._again(letter, "retried", first=several[letter.workflow, letter.key] == 1)
+            except UsageError as error:
+                log.warning(
+                    "dead letter was not retried", extra={"dead_letter": letter.id, "error": str(error)}
+                )
+        return count
 
     def discard_all(self, *, limit: int = MANY, **filters: Any) -> int:
         """Forget the dead letters that pass all filters of `list`, and return how many those were."""

@@ -94,6 +94,19 @@ def test_many_are_retried_oldest_first() -> None:
     assert (1, 0) == (office.desk.discard_all(), office.desk.discard_all())
 
 
+def test_one_that_cannot_be_sent_again_does_not_keep_the_others() -> None:
+    """
+    It stays where it is and is not counted; those behind it are retried.
+    """
+    office = Office()
+    bad = office.add("bad", kind="ingress", at_ms=controls.NOW_MS - 1)
+    office.add("good")
+
+    assert [1, 0] == [office.desk.retry_all() for _ in range(2)]
+    assert [bad] == [letter.id for letter in office.desk.list()]
+    assert 1 == len(office.sent())
+
+
 @pytest.mark.parametrize("content", [{"order_id": "o-1", "amount": 7}, b'{"order_id": "o-1", "amount": 7}'])
 def test_a_command_is_edited(content: Any) -> None:
     """

@@ -380,6 +380,8 @@ class ProjectionLane:
         if not partitions:
             return
         found = self._ports.feed.register(track.reader, partitions, self._owner)
+        # Whoever was here before us may have read less than makes one trim.
+        self._ports.feed.trim(sorted(found))
         shares = {p: _Share(place.position, place.walk, {}) for p, place in found.items()}
         stored = self._ports.model.positions(track.reader.generation)
         looked = [p for p in sorted(found) if p in stored]

@@ -6,6 +6,7 @@ import threading
 import uuid
 
 from holdfast import App, Projection, ProjectionContext, Retry, Settings, connect, on
+from holdfast.actors import wiring
 from tests.controls import Add, Added, Counter
 from tests.support.processes import eventually
 
@@ -107,3 +108,21 @@ def test_the_live_one_goes_on_while_another_is_built() -> None:
         eventually(
             lambda: [(one.generation, one.state) for one in client.projections.lag("slow")] == [(2, "live")]
         )
+
+
+def test_a_feed_does_not_grow_with_workers_that_live_shortly() -> None:
+    """
+    What everybody has read is forgotten by whoever serves the partition next, however little each of them read.
+    """
+    settings = Settings.of(redis_url="memory://", namespace=f"t{uuid.uuid4().hex[:8]}", partitions=1)
+    kept = []
+    for _ in range(3):
+        with connect(App(workflows=[Counter], projections=[Sums()]), settings) as client:
+            client.wait_for("sums", client.execute(Add("k", 1)))
+            for _ in range(20):
+                outcome = client.execute(Add("k", 1))
+            client.wait_for("sums", outcome)
+            kept.append(len(wiring.memory_server(settings).feeds[0]))
+
+    assert 20 <= min(kept)
+    assert max(kept) <= 22  # the last one that was read stays

@@ -51,6 +51,7 @@ class Job:
         "data",
         "deadline",
         "effect",
+        "elsewhere",
         "entry",
         "error",
         "handler",
@@ -95,6 +96,8 @@ class Job:
         self.want: Want | None = None
         #: Whether it has them.
         self.placed = False
+        #: Which living process was found to hold it; empty for none.
+        self.elsewhere = ""
         #: Whether it may have killed its workers, and runs apart from others of which the same is thought.
         self.alone = False
         #: Whoever takes this says how the attempt has ended: who ran it, or who found its time was up.

@@ -190,6 +190,7 @@ class EffectLane:
 
     def _take_places(self, ports: Ports, left: dict[tuple[int, str], Job]) -> None:
         """Take the places that limited effects need, and put away those that get none."""
+        self._leave_elsewhere(ports, left)
         asking = [(job, job.want) for job in left.values() if job.want is not None and not job.placed]
         if not asking:
             return
@@ -208,6 +209,17 @@ class EffectLane:
             else:
                 self._desk.put_off(job, wait_ms / 1000, Note("rate", want.rate, self._desk.now_ms()))
         self._desk.wake()
+
+    def _leave_elsewhere(self, ports: Ports, left: dict[tuple[int, str], Job]) -> None:
+        """Ask for no places again for what another still runs: each time would use up a turn of its rate."""
+        known = [job for job in left.values() if job.want is not None and job.elsewhere]
+        if not known:
+            return
+        living = {member.id for member in ports.membership.living()}
+        for job, holder in zip(known, ports.effects.holders([job.ticket for job in known]), strict=True):
+            if holder in living and holder != self._owner:
+                del left[job.at]
+                self._put_aside(job, AWAY_S)
 
     def _line_up(self, job: Job, want: Want) -> None:
         step_s = LIMIT_STEP_S * max(1.0, self._hand.lines / LIMITS_PER_STEP)
@@ -274,6 +286,7 @@ class EffectLane:
             assert job.handler is not None  # noqa: S101 - as above
             if reply.owner in living:
                 del left[job.at]
+                job.elsewhere = reply.owner
                 _leave_place(job)
                 self._put_aside(job, AWAY_S)
             elif job.alone or not _suspicious(reply.attempts, job.handler.retry.attempts):

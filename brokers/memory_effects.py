@@ -83,6 +83,12 @@ class MemoryEffects:
         server.begun[name] = (count, since_ms, owner)
         return Begun(count)
 
+    def holders(self, tickets: Sequence[Ticket]) -> list[str]:
+        """Look who has begun them."""
+        with self._server.changed:
+            names = [(ticket.partition, effect_name(ticket)) for ticket in tickets]
+            return [self._server.begun.get(name, (0, 0, ""))[2] for name in names]
+
     def holds(self, tickets: Sequence[Ticket], owner: str) -> list[bool]:
         """Look."""
         with self._server.changed:

@@ -88,6 +88,14 @@ class RedisEffects:
 
         return [_begun(reply) for reply in self._run(tickets, call)]
 
+    def holders(self, tickets: Sequence[Ticket]) -> list[str]:
+        """Look who has begun them."""
+        with unavailable(self._link):
+            pipe = self._link.client.pipeline(transaction=False)
+            for ticket in tickets:
+                pipe.hget(self._keys.begun(ticket.partition), effect_name(ticket))
+            return [_parsed(found)[2] for found in pipe.execute()]
+
     def holds(self, tickets: Sequence[Ticket], owner: str) -> list[bool]:
         """Look; see finish.lua."""
         return self._finish(tickets, owner, "0")

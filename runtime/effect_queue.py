@@ -117,6 +117,10 @@ class EffectQueue(Protocol):
         """Become the holder of effects and count an attempt of each; `dead` are holders to take them from."""
         ...
 
+    def holders(self, tickets: Sequence[Ticket]) -> list[str]:
+        """Return who holds effects; an empty name where nobody does."""
+        ...
+
     def holds(self, tickets: Sequence[Ticket], owner: str) -> list[bool]:
         """Return which effects are still there and ours to finish."""
         ...

@@ -110,7 +110,9 @@ def test_who_begins_holds(world: World) -> None:
     queue = world.effects()
 
     assert [Begun(1)] == queue.begin([one], "a")
+    assert ["", "a"] == world.effects().holders([other, one])
     assert [HeldBy("a", 1), Begun(1)] == world.effects().begin([one, other], "b")
+    assert ["a", "b"] == queue.holders([one, other])
 
 
 def test_what_the_dead_held_is_taken_by_name(world: World) -> None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +15,16 @@ import pytest
 
 from holdfast.actors import runners, wiring
 from holdfast.actors.effects import EffectLane, EffectPorts
-from holdfast.brokers.memory import MemoryPublisher, MemoryServer
+from holdfast.brokers.memory import MemoryMembership, MemoryPublisher, MemoryServer
 from holdfast.runtime.app import App
 from holdfast.runtime.codec import decode_envelope, encode
 from holdfast.runtime.config import Settings
 from holdfast.runtime.effect import EffectContext
 from holdfast.runtime.effect_queue import HeldBy, Ticket
-from holdfast.runtime.limit import Limit, Rate
+from holdfast.runtime.limit import Limit, Rate, Want
 from holdfast.runtime.loopback import Loopback
 from holdfast.runtime.message import Command
+from holdfast.runtime.ports import Member
 from holdfast.runtime.retry import Retry
 from tests import controls
 from tests.controls import ChargeCard, ConfirmPayment, SendReceipt
@@ -270,38 +271,89 @@ def test_an_error_that_cannot_be_told_is_an_error(bench: Bench) -> None:
     assert "Unspeakable: its message cannot be told: LookupError" == letter.error
 
 
-def test_a_place_of_what_runs_elsewhere_is_left_to_it(bench: Bench) -> None:
+class Neighbour:
+    """
+    A living process that runs an effect of the partition that we serve by now, until we have looked at it often enough.
+    """
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch, looks: int = 4) -> None:
+        self.bench = bench
+        self.ticket = bench.put(id="c-1:0")
+        self._looked = threading.Event()
+        self._looks = 0
+        bench.ports().membership.beat(controls.member("alive"), 60_000)
+        bench.begin_elsewhere(self.ticket, "alive")
+        living = MemoryMembership.living
+
+        def counted(membership: MemoryMembership) -> list[Member]:
+            self._looks += 1
+            if self._looks == looks:
+                self._looked.set()
+            return living(membership)
+
+        monkeypatch.setattr(MemoryMembership, "living", counted)
+
+    def want(self) -> Want:
+        """
+        Return what the effect needs to begin.
+        """
+        handler = self.bench.app.handler_of(ChargeCard)
+        assert handler is not None
+        want = handler.want(f"order/3/o-1/{self.ticket.id}", ChargeCard("o-1", 100))
+        assert want is not None
+        return want
+
+    def finish(self, before: Callable[[], None] = lambda: None) -> threading.Thread:
+        """
+        Finish the effect when it was looked at often enough, and free its place.
+        """
+
+        def run() -> None:
+            self._looked.wait(20)
+            before()
+            self.bench.ports().effects.finish([self.ticket], "alive")
+            self.bench.ports().slots.give_back([self.want()])
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+
+def test_a_place_of_what_runs_elsewhere_is_left_to_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Who now serves the partition of an effect that another still runs does not free its place in the limit.
     """
     ran: list[str] = []
+    meanwhile: list[list[str]] = []
 
     @bench.app.effect(ChargeCard, limit=Limit(1))
     def charge(effect: ChargeCard, ctx: EffectContext) -> None:
         ran.append(ctx.effect_id)
 
-    ticket = bench.put(id="c-1:0")
-    bench.ports().membership.beat(controls.member("alive"), 60_000)
-    bench.begin_elsewhere(ticket, "alive")
-    handler = bench.app.handler_of(ChargeCard)
-    assert handler is not None
-    want = handler.want(f"order/3/o-1/{ticket.id}", ChargeCard("o-1", 100))
-    assert want is not None
-    bench.ports().slots.acquire([want], 60_000)
+    neighbour = Neighbour(bench, monkeypatch)
+    bench.ports().slots.acquire([neighbour.want()], 60_000)
     bench.put(id="c-2:0")
-    seen: list[list[str]] = []
-
-    def finish() -> None:
-        # It comes to the desk twice: when it was found held, and when that is looked at again.
-        time.sleep(1.2)
-        seen.append(list(ran))
-        bench.ports().effects.finish([ticket], "alive")
-        bench.ports().slots.give_back([want])
-
-    helper = threading.Thread(target=finish)
-    helper.start()
+    thread = neighbour.finish(lambda: meanwhile.append(list(ran)))
     bench.work()
-    helper.join()
+    thread.join()
 
-    assert [[]] == seen
+    assert [[]] == meanwhile
     assert ["c-2:0"] == ran
+
+
+def test_what_runs_elsewhere_uses_up_no_rate(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    However often it is looked at: those that begin here need the turns.
+    """
+
+    @bench.app.effect(ChargeCard, rate=Rate(100, per=3_600))
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None: ...
+
+    turns: list[int] = []
+    thread = Neighbour(bench, monkeypatch).finish(
+        lambda: turns.append(len(bench.server.starts["ChargeCard:"]))
+    )
+    bench.work()
+    thread.join()
+
+    assert [1] == turns

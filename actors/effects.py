@@ -51,6 +51,8 @@ LINE_MAX = 64
 ENTER_S = 0.005
 #: Shorter waits are waited here, longer ones in the schedule, where they survive.
 SHORT_S = 1.0
+#: How long before its turn in a rate an effect comes back from there: who is late to his turn puts others back.
+EARLY_S = 0.5
 #: How long an effect that found a full limit waits in the schedule: half of what it has waited already, within these.
 LIMITED_MIN_S = 2.0
 LIMITED_MAX_S = 30.0
@@ -207,7 +209,9 @@ class EffectLane:
             elif wait_ms < SHORT_S * 1000:
                 self._hand.later(job, wait_ms / 1000)
             else:
-                self._desk.put_off(job, wait_ms / 1000, Note("rate", want.rate, self._desk.now_ms()))
+                self._desk.put_off(
+                    job, wait_ms / 1000 - EARLY_S, Note("rate", want.rate, self._desk.now_ms())
+                )
         self._desk.wake()
 
     def _leave_elsewhere(self, ports: Ports, left: dict[tuple[int, str], Job]) -> None:

@@ -34,11 +34,13 @@ class MemorySlots:
     def _turn(self, want: Want, now: int) -> int:
         """Return how long it is until a turn comes, and keep it; 0 takes it."""
         turns = [one for one in self._server.starts.get(want.rate, []) if one[0] > now - want.per_ms]
-        kept = next((at for at, who in turns if who == want.who), None)
-        at = kept
+        at = next((at for at, who in turns if who == want.who), None)
+        turns = [one for one in turns if one[1] != want.who]
         if at is None:
             at = max(now, turns[-want.starts][0] + want.per_ms) if len(turns) >= want.starts else now
-        turns = [one for one in turns if one[1] != want.who]
+        come = [one for one, _ in turns if one <= now]
+        if at <= now and len(come) >= want.starts:
+            at = come[-want.starts] + want.per_ms  # others were late to theirs
         turns.append((max(at, now), want.who if at > now else ""))
         self._server.starts[want.rate] = sorted(turns)
         return max(0, at - now)

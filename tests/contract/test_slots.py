@@ -143,6 +143,40 @@ def test_a_turn_comes(world: World) -> None:
     assert 0 < slots.acquire(wants[2:] + turns(2, per_ms=150), LONG)[-1]
 
 
+def test_who_comes_late_to_his_turn_puts_others_back(world: World) -> None:
+    """
+    It counts when something begins, not when it might have: the next one is a whole length of the rate behind it.
+    """
+    slots, (first, late, last) = world.slots(), turns(3, starts=1, per_ms=600)
+    slots.acquire([first, late, last], LONG)
+    eventually(lambda: slots.acquire([last], LONG)[0] < 150)
+
+    assert [0] == slots.acquire([late], LONG)
+    began = time.monotonic()
+    eventually(lambda: slots.acquire([last], LONG) == [0])
+    # A little less, for the way there.
+    assert time.monotonic() - began > 0.5
+
+
+def test_those_whose_turns_have_passed_begin_all_the_same(world: World) -> None:
+    """
+    Turns that were put back are had in the end: nobody puts the others back for ever.
+    """
+    slots, wants = world.slots(), turns(12, starts=3, per_ms=100)
+    slots.acquire(wants, LONG)
+    began: list[tuple[float, Want]] = []
+
+    def all_began() -> bool:
+        left = [want for want in wants if all(want is not one for _, one in began)]
+        found = slots.acquire(left[::-1], LONG)
+        now = time.monotonic()
+        began.extend((now, want) for want, wait in zip(left[::-1], found, strict=True) if wait == 0)
+        return len(began) == len(wants)
+
+    eventually(all_began)
+    assert all(later - first > 0.05 for (first, _), (later, _) in zip(began, began[3:], strict=False))
+
+
 def test_a_turn_is_not_used_up_by_a_full_limit(world: World) -> None:
     """
     Both a place and a turn are taken, or neither.

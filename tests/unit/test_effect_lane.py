@@ -271,6 +271,23 @@ def test_an_error_that_cannot_be_told_is_an_error(bench: Bench) -> None:
     assert "Unspeakable: its message cannot be told: LookupError" == letter.error
 
 
+def test_an_effect_is_back_in_time_for_its_turn(bench: Bench) -> None:
+    """
+    What waits long for a rate does so in the schedule, but for the last moment: whoever is late puts others back.
+    """
+
+    @bench.app.effect(ChargeCard, rate=Rate(1, per=100))
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None: ...
+
+    bench.put(id="c-1:0")
+    bench.put(id="c-2:0")
+    bench.work()
+
+    ((turn, _),) = [one for one in bench.server.starts["ChargeCard:"] if one[1]]
+    ((due_ms, _),) = bench.server.timers[PARTITION].values()
+    assert turn - 1_000 < due_ms <= turn - 250
+
+
 class Neighbour:
     """
     A living process that runs an effect of the partition that we serve by now, until we have looked at it often enough.

@@ -58,6 +58,10 @@ RENEW_S = SLOT_LEASE_MS / 3000
 FINISH_MAX = 1_000
 
 
+class Lethal(HoldfastError):
+    """No attempt came to an end: the effect may kill its worker."""
+
+
 class Desk:
     """Sees effects off."""
 
@@ -394,6 +398,9 @@ class Desk:
             key=ticket.key,
             message_type=tag,
         )
+        if isinstance(error, Lethal):
+            # Who gave it up before, and died before it was finished, knew why.
+            job.letter = self._ports.dead_letters.get(job.letter.id) or job.letter
         job.outgoing = []
         if entry is not None:
             try:

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from holdfast.actors.effect_desk import SLOT_LEASE_MS, Desk
+from holdfast.actors.effect_desk import SLOT_LEASE_MS, Desk, Lethal
 from holdfast.actors.effect_hand import Hand
 from holdfast.actors.effect_job import Job, State
 from holdfast.actors.pace import MACHINE, Pace
@@ -412,10 +412,6 @@ def _name(job: Job) -> str:
 def _leave_place(job: Job) -> None:
     """Say that we do not have an effect's place in its limit. It is not freed: who runs the effect has the same one."""
     job.placed = False
-
-
-class Lethal(HoldfastError):
-    """No attempt came to an end: the effect may kill its worker."""
 
 
 def _lethal(job: Job) -> str:

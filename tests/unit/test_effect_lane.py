@@ -271,6 +271,30 @@ def test_an_error_that_cannot_be_told_is_an_error(bench: Bench) -> None:
     assert "Unspeakable: its message cannot be told: LookupError" == letter.error
 
 
+def test_a_death_behind_a_dead_letter_does_not_change_what_it_says(bench: Bench) -> None:
+    """
+    Who finds all attempts used up finishes what a process has begun that died when it had given the effect up.
+    """
+
+    @bench.app.effect(ChargeCard, retry=QUICK)
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None:
+        raise LookupError("no such card")
+
+    bench.put()
+    bench.work()
+    assert bench.lane is not None
+    bench.lane.close()
+    letters = bench.ports().dead_letters.list(kind="effect")
+
+    ticket = bench.put()
+    for owner, former in (("d-1", ""), ("d-2", "d-1"), ("d-3", "d-2")):
+        bench.ports().effects.begin([ticket], owner, {former})
+    bench.work()
+
+    assert ["LookupError: no such card"] == [letter.error for letter in letters]
+    assert letters == bench.ports().dead_letters.list(kind="effect")
+
+
 def test_an_effect_is_back_in_time_for_its_turn(bench: Bench) -> None:
     """
     What waits long for a rate does so in the schedule, but for the last moment: whoever is late puts others back.

@@ -148,7 +148,7 @@ class Desk:
                     self.now_ms(),
                     job.attempt,
                 )
-            except Exception as wrong:  # noqa: BLE001 - the key of a command may be user code as well
+            except BaseException as wrong:  # noqa: BLE001 - the key of a command may be user code as well
                 job.permanent = True
                 error = wrong
         if job.spans is not None:

@@ -155,7 +155,7 @@ class EffectLane:
             job.error = error
             self._hand.later(job, self._settings.patience_s)
             self._desk.wake()
-        except Exception as error:  # noqa: BLE001 - a key function is user code; the rest is bytes that do not fit
+        except BaseException as error:  # noqa: BLE001 - a key function is user code; the rest is bytes that do not fit
             self._desk.give_up(job, error)
         else:
             return True
@@ -327,7 +327,7 @@ class EffectLane:
             job.entry, job.attempt, job.spans = entry, 1, self._spans
             try:
                 job.read(self._app)
-            except Exception:  # noqa: BLE001 - what is wrong with it is said when it comes out of the outbox
+            except BaseException:  # noqa: BLE001 - what is wrong with it is said when it comes out of the outbox
                 found.append(None)
                 continue
             handler = job.handler

@@ -81,7 +81,7 @@ def value_of(key: Callable[[Any], Any] | None, effect: Any) -> str:
     """Return what a key function makes of an effect.
 
     Raises:
-        UsageError: It is neither text nor a whole number.
+        UsageError: It is neither text nor a whole number, or text that cannot be written.
     """
     if key is None:
         return ""
@@ -89,4 +89,10 @@ def value_of(key: Callable[[Any], Any] | None, effect: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         message = f"the key of a limit or rate is {value!r} for a {type(effect).__name__}; it must be text or a whole number"
         raise UsageError(message)
-    return str(value)
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = f"the key of a limit or rate is {value!r} for a {type(effect).__name__}; it cannot be written as UTF-8"
+        raise UsageError(message) from None
+    return text

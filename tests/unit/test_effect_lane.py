@@ -19,6 +19,7 @@ from holdfast.brokers.memory import MemoryMembership, MemoryPublisher, MemorySer
 from holdfast.runtime.app import App
 from holdfast.runtime.codec import decode_envelope, encode
 from holdfast.runtime.config import Settings
+from holdfast.runtime.definition import Definition
 from holdfast.runtime.effect import EffectContext
 from holdfast.runtime.effect_queue import HeldBy, Ticket
 from holdfast.runtime.limit import Limit, Rate, Want
@@ -269,6 +270,70 @@ def test_an_error_that_cannot_be_told_is_an_error(bench: Bench) -> None:
     (letter,) = bench.ports().dead_letters.list(kind="effect")
     assert ("c-1:0", 2) == (letter.command_id, letter.attempts)
     assert "Unspeakable: its message cannot be told: LookupError" == letter.error
+
+
+def _exit(effect: ChargeCard) -> str:
+    raise SystemExit(5)
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        (_exit, "SystemExit: 5"),
+        (lambda effect: None, "it must be text or a whole number"),
+        (lambda effect: "\udcff", "it cannot be written as UTF-8"),
+    ],
+)
+def test_a_bad_key_of_a_limit_is_a_failure_of_the_effect(bench: Bench, key: Any, error: str) -> None:
+    """
+    Whatever the function does: its effect becomes a dead letter, and others go on.
+    """
+    ran: list[str] = []
+
+    @bench.app.effect(ChargeCard, limit=Limit(1, key=key))
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None: ...
+
+    @bench.app.effect(SendReceipt)
+    def send(effect: SendReceipt, ctx: EffectContext) -> None:
+        ran.append(ctx.effect_id)
+
+    bench.put(id="c-1:0")
+    bench.put(id="c-2:0", payload=encode(SendReceipt("o-1")))
+    bench.work()
+
+    (letter,) = bench.ports().dead_letters.list(kind="effect")
+    assert error in letter.error
+    assert ["c-2:0"] == ran
+
+
+@pytest.mark.parametrize("kind", ["thread", "loop"])
+def test_a_result_whose_key_cannot_be_told_is_a_failure_of_the_effect(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """
+    The key of a command is user code too: what it raises stops neither threads nor the loop.
+    """
+    if kind == "thread":
+
+        @bench.app.effect(ChargeCard)
+        def charge(effect: ChargeCard, ctx: EffectContext) -> ConfirmPayment:
+            return ConfirmPayment(effect.order_id)
+    else:
+
+        @bench.app.effect(ChargeCard)
+        async def charge_soon(effect: ChargeCard, ctx: EffectContext) -> ConfirmPayment:
+            return ConfirmPayment(effect.order_id)
+
+    def key_of(definition: Definition, command: Command) -> str:
+        raise SystemExit(6)
+
+    monkeypatch.setattr(Definition, "key_of", key_of)
+    for number in range(3):
+        bench.put(id=f"c-{number}:0")
+    bench.work()
+
+    errors = [letter.error for letter in bench.ports().dead_letters.list(kind="effect")]
+    assert ["SystemExit: 6"] * 3 == errors
 
 
 def test_a_death_behind_a_dead_letter_does_not_change_what_it_says(bench: Bench) -> None:

@@ -175,7 +175,7 @@ class MessageCodec(Generic[M]):
     def _upcast(self, tag: str, values: dict[str, Any]) -> list[Any]:
         try:
             made = self._upcasters[tag](values)
-        except Exception as error:
+        except BaseException as error:
             message = f"the upcaster of {self._owner} for {tag!r} failed: {type(error).__name__}: {message_of(error)}"
             raise Undecodable(message) from error
         return made if isinstance(made, list) else [made]

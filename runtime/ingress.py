@@ -73,7 +73,7 @@ def _key(definition: Definition, command: Any) -> str:
         return definition.key_of(command)
     except HoldfastError:
         raise
-    except Exception as error:
+    except BaseException as error:
         message = (
             f"the key of {describe(command)} cannot be told: {type(error).__name__}: {message_of(error)}"
         )

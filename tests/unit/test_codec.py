@@ -250,6 +250,10 @@ def _split(old: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "OrderPlaced", "amount": old["amount"]}, {"type": "OrderPaid"}]
 
 
+def _exit() -> Never:
+    raise SystemExit(7)
+
+
 #: From messages of many years ago to those of today.
 UPCASTERS: dict[str, Upcaster] = {
     "OldOrder": lambda old: {
@@ -268,6 +272,7 @@ UPCASTERS: dict[str, Upcaster] = {
     "Round": lambda old: {"type": "About"},
     "About": lambda old: {"type": "Round"},
     "Broken": lambda old: {"type": "OrderPaid", "oops": old["missing"]},
+    "Rude": lambda old: _exit(),
     "Nonsense": lambda old: "nonsense",  # type: ignore[dict-item,return-value]  # the mistake
     "Lost": lambda old: {"type": "Nowhere"},
     "Ever more": lambda old: [old, old],
@@ -362,6 +367,7 @@ def test_old_events_become_events_of_today_in_their_place() -> None:
         ("Round", "the upcasters of Upcast do not come to an end at"),
         ("Ever more", "the upcasters of Upcast do not come to an end at 'Ever more'"),
         ("Broken", "the upcaster of Upcast for 'Broken' failed: KeyError: 'missing'"),
+        ("Rude", "the upcaster of Upcast for 'Rude' failed: SystemExit: 7"),
         ("Nonsense", "a message for Upcast has no `type` that names it"),
         ("Lost", "Upcast has no message 'Nowhere'"),
         ("Unheard", "Upcast has no message 'Unheard' (it has: OrderPaid, OrderPlaced)"),
@@ -381,7 +387,7 @@ def test_an_event_that_leads_nowhere_is_a_broken_history(tag: str, words: str) -
     )
 
 
-@pytest.mark.parametrize("tag", ["Round", "Ever more", "Broken", "Nonsense"])
+@pytest.mark.parametrize("tag", ["Round", "Ever more", "Broken", "Rude", "Nonsense"])
 def test_a_command_that_leads_nowhere_is_undecodable(tag: str) -> None:
     """
     What an upcaster raises, or a circle of upcasters, makes a dead letter of the command and nothing worse.

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from holdfast.brokers.memory import MemoryJournal
+from holdfast.runtime import plan
 from holdfast.runtime.errors import Unavailable
+from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.ports import Commit, CommitResult, Delivery
 from holdfast.runtime.suspicion import SUSPECT_REDELIVERIES
 from holdfast.runtime.turn import Limits
@@ -32,7 +34,16 @@ def kill_on_666(monkeypatch: pytest.MonkeyPatch) -> None:
             raise WorkerKilled
         return decide(self, now, state, command)  # type: ignore[arg-type]
 
+    fail = plan._fail
+
+    def unheard(made: plan.Plan, letter: Letter, error: BaseException, trace: str | None) -> None:
+        # Nothing of a process that has ended catches anything.
+        if isinstance(error, WorkerKilled):
+            raise error
+        fail(made, letter, error, trace)
+
     monkeypatch.setattr(Troublemaker, "decide", deadly)
+    monkeypatch.setattr(plan, "_fail", unheard)
 
 
 def redelivered(batch: list[Delivery], times: int) -> list[Delivery]:

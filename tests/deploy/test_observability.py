@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from holdfast.actors.telemetry.metrics import METRICS
+from tests.conftest import need
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "observability"
@@ -246,8 +247,8 @@ def test_every_metric_is_looked_at() -> None:
 
 def promtool(*arguments: str) -> subprocess.CompletedProcess[str]:
     tool = os.environ.get("PROMTOOL") or shutil.which("promtool")
-    if tool is None:
-        pytest.skip("promtool is not installed (it comes with Prometheus)")
+    need("promtool", tool)
+    assert tool is not None
     return subprocess.run([tool, *arguments], capture_output=True, text=True, check=False)
 
 
@@ -290,8 +291,8 @@ def test_compose_puts_both_files_together() -> None:
     Every service of both, with the worker's environment of both.
     """
     words = next((one for one in (["docker", "compose"], ["docker-compose"]) if _runs(one)), None)
-    if words is None:
-        pytest.skip("docker compose is not installed")
+    need("docker compose", words and " ".join(words))
+    assert words is not None
     files = [word for file in COMPOSE for word in ("-f", str(file))]
     done = subprocess.run(
         [*words, *files, "config"],

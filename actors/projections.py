@@ -13,6 +13,7 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,6 @@ from holdfast.actors.generations import settle_generations
 from holdfast.actors.pace import MACHINE, Pace
 from holdfast.runtime import faults
 from holdfast.runtime.applying import Applier, Work
-from holdfast.runtime.bearings import bear, bearer
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.errors import HoldfastError, message_of
 from holdfast.runtime.faults import Point
@@ -529,13 +529,11 @@ class ProjectionLane:
         if self._runner is None:
             self._runner = asyncio.Runner(loop_factory=self._pace.loop)
 
-        whom = bearer()  # the loop has a context of its own
-
         async def ended() -> Any:
-            bear(whom)
             return await result
 
-        return self._runner.run(ended())
+        # Left to itself the runner has the context of its first use for ever: another instance's, in another trace.
+        return self._runner.run(ended(), context=copy_context())
 
     # -- what the steward does
 

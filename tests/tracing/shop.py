@@ -155,6 +155,21 @@ class Books(Projection):
                 raise LookupError(message)
 
 
+class Diary(Projection):
+    """
+    What the books are, by a coroutine.
+    """
+
+    name = "diary"
+    source = Order
+    store = CheckpointStore()
+
+    @on(Happened)
+    async def happened(self, event: Happened, ctx: ProjectionContext) -> None:
+        with tracer().start_as_current_span("writing", attributes={"order": ctx.key}):
+            await asyncio.sleep(0)
+
+
 def handlers(app: App) -> App:
     @app.effect(Charge)
     def charge(effect: Charge, ctx: EffectContext) -> Paid:

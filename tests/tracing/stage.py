@@ -20,7 +20,7 @@ from tests.support.processes import eventually
 from tests.tracing import shop
 
 #: What users' code calls its spans.
-USERS = {"thinking", "charging", "shipping", "packing", "booking", "outside"}
+USERS = {"thinking", "charging", "shipping", "packing", "booking", "writing", "outside"}
 
 
 def id_of(span: ReadableSpan) -> int:

@@ -4,6 +4,7 @@ Every span and link, over ports in memory.
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from opentelemetry import trace
@@ -190,6 +191,29 @@ def test_users_spans_do_not_mix(it: Stage) -> None:
             parent = it.parent(span)
             assert above == parent.name
             assert value(span, "order") == value(parent, names.KEY if above != "shipping" else "order")
+
+
+def test_users_spans_are_within_the_batch_that_a_coroutine_applies() -> None:
+    """
+    Within that one, not within the first that this lane has applied; and the walk of a rebuild in between has none.
+    """
+    with stage(shop.make_app(projections=[shop.Diary()])) as it:
+        for key in ("o-1", "o-2"):
+            it.client.execute(Refuse(key))
+            it.client.execute(Place(key))
+            it.await_state(key, "shipped")
+            it.await_quiet()
+            (before,) = it.client.projections.list()
+            it.client.projections.rebuild("diary")
+            eventually(partial(_rebuilt, it, before.generation))
+        it.await_quiet()
+
+        writing = [span for span in it.spans if span.name == "writing"]
+        assert ["o-1"] * 3 + ["o-2"] * 3 == [value(span, "order") for span in writing]
+        assert {"apply diary"} == {it.parent(span).name for span in writing}
+        told = {id_of(span): value(span, names.KEY) for span in it.all(names.DECIDE)}
+        for span in writing:
+            assert {value(span, "order")} == {told[one] for one in linked(it.parent(span))}
 
 
 def test_replay_exports_nothing(it: Stage) -> None:

@@ -10,12 +10,15 @@ from uuid import uuid4
 
 from holdfast.runtime.redaction import hide_password
 
+#: What a worker is called where OTEL_SERVICE_NAME says nothing: its spans and its metrics are found together.
+SERVICE = "holdfast-worker"
 
-def resource(service: str) -> Any:
+
+def resource() -> Any:
     """Return who exports: this process, under an id of its own, unless OTEL_* variables say otherwise."""
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
-    own = {"service.name": service, "service.instance.id": _instance_id(os.getpid())}
+    own = {"service.name": SERVICE, "service.instance.id": _instance_id(os.getpid())}
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 

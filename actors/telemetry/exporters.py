@@ -31,7 +31,6 @@ FLUSH_S = 3.0
 PROMETHEUS_PORT = 9464
 PORT_MAX = 65_535
 
-_SERVICE = "holdfast"
 _GROUP = "opentelemetry_metrics_exporter"
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 _INSTALLS = {
@@ -137,7 +136,7 @@ def _left_out(name: str, error: Exception) -> None:
 def _provider(readers: list[Any], page: Page | None) -> Exporting:
     from opentelemetry.sdk.metrics import MeterProvider
 
-    provider = MeterProvider(readers, resource=resource(_SERVICE), shutdown_on_exit=False)
+    provider = MeterProvider(readers, resource=resource(), shutdown_on_exit=False)
     given = metrics.get_meter_provider()
     if type(given).__name__ == "_ProxyMeterProvider":
         metrics.set_meter_provider(provider)  # so the app's own metrics go the same way

@@ -32,7 +32,6 @@ _GROUP = "opentelemetry_traces_exporter"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
-_SERVICE = "holdfast-worker"
 
 
 class Exporting:
@@ -110,7 +109,7 @@ def _provider(exporters: list[Any]) -> Any:
 
     from holdfast.actors.tracing.lottery import Ids
 
-    provider = TracerProvider(resource=resource(_SERVICE), id_generator=Ids(), shutdown_on_exit=False)
+    provider = TracerProvider(resource=resource(), id_generator=Ids(), shutdown_on_exit=False)
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider

@@ -291,7 +291,7 @@ def test_compose_puts_both_files_together() -> None:
     Every service of both, with the worker's environment of both.
     """
     words = next((one for one in (["docker", "compose"], ["docker-compose"]) if _runs(one)), None)
-    need("docker compose", words and " ".join(words))
+    need("docker compose", " ".join(words) if words else None)
     assert words is not None
     files = [word for file in COMPOSE for word in ("-f", str(file))]
     done = subprocess.run(

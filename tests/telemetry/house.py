@@ -46,12 +46,12 @@ class Stand:
         finally:
             connection.close()
 
-    def status(self, path: str) -> int:
+    def status(self, path: str, number: int = 0) -> int:
         """
         Return the status of an answer; 0 while nobody listens.
         """
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return self.ask(path)[0]
+            return self.ask(path, number)[0]
         return 0
 
     def report(self, path: str = "/health") -> Any:

@@ -195,7 +195,7 @@ def test_metrics_are_exported_at_the_end(monkeypatch: pytest.MonkeyPatch) -> Non
     telemetry.close()
 
     said = json.loads(out.getvalue())["resource_metrics"][0]
-    assert said["resource"]["attributes"]["service.name"] == "holdfast"
+    assert said["resource"]["attributes"]["service.name"] == "holdfast-worker"
     assert "holdfast.loop.stalls" in [one["name"] for one in said["scope_metrics"][0]["metrics"]]
 
 

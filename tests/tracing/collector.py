@@ -75,21 +75,20 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, Collector)
         for resource in request.resource_metrics:
             facts = _texts(resource.resource.attributes)
+            own = (facts.get("service.name", ""), facts.get("service.instance.id", ""))
+            # An export says everything that the process has to say now: a gauge that is not in it has no value any more.
+            said = {name: value for name, value in self.server.metrics.items() if name[:2] != own}
             for metric in (one for scope in resource.scope_metrics for one in scope.metrics):
                 self.server.units[metric.name] = metric.unit
                 kind = str(metric.WhichOneof("data"))
                 for point in getattr(metric, kind).data_points:
-                    name = Metered(
-                        facts.get("service.name", ""),
-                        facts.get("service.instance.id", ""),
-                        metric.name,
-                        tuple(sorted(_texts(point.attributes).items())),
-                    )
-                    self.server.metrics[name] = (
+                    name = Metered(*own, metric.name, tuple(sorted(_texts(point.attributes).items())))
+                    said[name] = (
                         (point.count, point.sum)
                         if kind == "histogram"
                         else float(getattr(point, str(point.WhichOneof("value"))))
                     )
+            self.server.metrics = said
 
     def _take_spans(self, request: ExportTraceServiceRequest) -> None:
         assert isinstance(self.server, Collector)

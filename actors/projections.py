@@ -227,6 +227,8 @@ class ProjectionLane:
         track, ports = batch.track, self._ports
         positions = {step.partition: step.position for step in batch.steps}
         applied = track.applier.apply(batch.works, positions)
+        # At once: what is stored is passed over when the batch is tried again because of what comes now.
+        self.events += applied.events
         failed = {one.ref: one for one in applied.parked}
         if failed:
             self._write_letters(track.reader, [one for one in applied.parked if one.given_up])
@@ -242,7 +244,6 @@ class ProjectionLane:
             faults.reach(Point.UNPARKED)
         kept = ports.feed.acknowledge(track.reader, batch.steps, self._owner) if batch.steps else []
         faults.reach(Point.FEED_ACKNOWLEDGED)
-        self.events += applied.events
         for one in applied.parked:
             facts = {
                 "projection": str(track.reader),

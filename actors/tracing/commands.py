@@ -197,7 +197,7 @@ class CommandSpans:
     def _begin(self, ref: Ref, letter: Letter, trace: str | None) -> Decision | Dropped:
         envelope = letter.envelope
         came = origin(trace, envelope.sent_ms, self._now_ms()) if trace else Origin(ROOT, (), dropped=False)
-        span = self._tracing.start(names.DECIDE, ref.workflow, came.parent, came.links)
+        span = self._tracing.start(names.DECIDE, ref.workflow, came.parent, came.links, kept=bool(came.links))
         if not span.is_recording():
             text = dropped_text() if trace is None else text_of(span.get_span_context())
             dropped = letter.delivery.span = Dropped(text)
@@ -268,7 +268,7 @@ class CommandSpans:
 
     def _open_batch(self) -> None:
         tracing = self._tracing
-        receive = tracing.start(names.RECEIVE, tracing.commands, start_ns=self._taken_ns)
+        receive = tracing.start(names.RECEIVE, tracing.commands, start_ns=self._taken_ns, kept=True)
         if not receive.is_recording():
             return
         receive.set_attributes(

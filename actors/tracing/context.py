@@ -78,12 +78,17 @@ class Origin(NamedTuple):
 
 
 def origin(text: str | None, since_ms: int, now_ms: int, *, linked: bool = False) -> Origin:
-    """Return the origin of what was asked for in this context at a time; 0 for a time that nobody knows."""
+    """Return the origin of what was asked for in this context at a time; 0 for a time that nobody knows.
+
+    With `linked` it is the beginning of something else, whatever became of this context: it is traced or not by itself.
+    """
     context = read(text)
     if context is None:
         return Origin(ROOT, (), dropped=False)
     dropped = not context.trace_flags.sampled
-    if linked or not since_ms or now_ms - since_ms > LATE_MS:
+    if linked:
+        return Origin(ROOT, () if dropped else [Link(context)], dropped=False)
+    if not since_ms or now_ms - since_ms > LATE_MS:
         return Origin(below(context) if dropped else ROOT, [Link(context)], dropped)
     return Origin(below(context), (), dropped)
 

@@ -67,7 +67,7 @@ def bury(tracing: Tracing, letter: DeadLetter, now_ms: int, trace: str | None = 
     came = origin(text, since_ms, now_ms)
     if came.dropped:
         return
-    span = tracing.start(names.BURY, letter.kind, came.parent, came.links)
+    span = tracing.start(names.BURY, letter.kind, came.parent, came.links, kept=bool(came.links))
     if not span.is_recording():
         return
     span.set_attributes(
@@ -81,9 +81,14 @@ def bury(tracing: Tracing, letter: DeadLetter, now_ms: int, trace: str | None = 
         span.set_attributes(instance(letter.workflow, letter.key))
     if letter.command_id:
         span.set_attribute(names.MESSAGE_ID, letter.command_id)
-    kind, _, message = letter.error.partition(": ")
-    tracing.failed(span, kind if message and kind.isidentifier() else "DeadLetter", message or letter.error)
+    tracing.failed(span, *parts_of(letter.error))
     span.end()
+
+
+def parts_of(error: str) -> tuple[str, str]:
+    """Return the type and the message of an error that was kept as a sentence."""
+    kind, _, message = error.partition(": ")
+    return kind if message and kind.isidentifier() else "DeadLetter", message or error
 
 
 class TracedDeadLetters:

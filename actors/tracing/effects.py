@@ -52,7 +52,7 @@ class EffectSpans:
         if came.dropped:
             job.span = Attempt(asked, came.parent, None)
             return
-        span = self._tracing.start(names.RUN, job.tag, came.parent, came.links)
+        span = self._tracing.start(names.RUN, job.tag, came.parent, came.links, kept=bool(came.links))
         job.span = Attempt(asked, within(span), span if span.is_recording() else None)
         job.entry = replace(entry, trace=text_of(span.get_span_context()))
         if not span.is_recording():

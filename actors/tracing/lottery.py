@@ -53,6 +53,12 @@ class Lottery:
         self._ids.keep(trace_id)
         return True
 
+    def win(self) -> None:
+        """Have the trace that this thread begins next kept, where any is: it must begin it, without a parent."""
+        if self._bound:
+            low = 1 + random.randrange(self._bound - 1) if self._bound > 1 else 0
+            self._ids.keep(1 + random.randrange((1 << 64) - 1) << 64 | low)
+
 
 def lottery_of(provider: Any) -> Lottery | None:
     """Return what draws for a provider; None where its sampler or its ids are not ours to know."""

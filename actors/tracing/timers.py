@@ -61,7 +61,7 @@ class TimerSpans:
         except Undecodable:  # whoever decides it makes a dead letter of it
             return due, None
         tracing, moved_ms = self.tracing, due.moved_ms
-        # A schedule's timers follow one another for ever: each is a trace of its own.
+        # A schedule's timers follow one another for ever: each is a trace of its own, and drawn for by itself.
         linked = envelope.workflow == SCHEDULE_TYPE
         came = origin(envelope.trace, envelope.sent_ms, moved_ms, linked=linked)
         if came.dropped:
@@ -69,14 +69,15 @@ class TimerSpans:
         about = instance(envelope.workflow, envelope.key)
         waited_ms = max(0, moved_ms - envelope.sent_ms) if envelope.sent_ms else 0
         parent, moved_ns = came.parent, moved_ms * 1_000_000
-        if read(envelope.trace) is not None and not came.links:
+        if read(envelope.trace) is not None and not (came.links or linked):
             wait = tracing.start(
                 names.WAIT, envelope.workflow, parent, start_ns=moved_ns - waited_ms * 1_000_000
             )
             wait.set_attributes(about)
             wait.end(moved_ns)
             parent = within(wait)
-        span = tracing.start(names.FIRE, envelope.workflow, parent, came.links)
+        kept = bool(came.links) and not linked
+        span = tracing.start(names.FIRE, envelope.workflow, parent, came.links, kept=kept)
         body = encode_envelope(
             replace(envelope, trace=text_of(span.get_span_context()), sent_ms=self._now_ms())
         )

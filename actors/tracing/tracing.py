@@ -95,8 +95,20 @@ class Tracing:
         parent: Context = ROOT,
         links: Sequence[Link] = (),
         start_ns: int | None = None,
+        *,
+        kept: bool = False,
     ) -> Span:
-        """Start a span; attributes are for those that turn out to be recorded."""
+        """Start a span; attributes are for those that turn out to be recorded.
+
+        Args:
+            kind, destination: What it is called after.
+            parent: What it is below of.
+            links: What it is about, or what was long before it.
+            start_ns: When it began, if that was before.
+            kept: Whether it begins a trace that is kept because that of its cause is: it is not drawn for again.
+        """
+        if kept and self._lottery is not None:
+            self._lottery.win()
         return self.tracer.start_span(
             kind.name(destination), parent, kind.kind, links=links, start_time=start_ns
         )

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from holdfast import App, Client, Settings, connect
 from holdfast.actors.tracing import names
+from holdfast.actors.tracing.lottery import Ids
 from holdfast.actors.tracing.names import Kind
 from tests.support.processes import eventually
 from tests.tracing import shop
@@ -48,7 +49,7 @@ class Stage:
 
     def __init__(self, sampler: Sampler | None = None) -> None:
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+        self.provider = TracerProvider(sampler=sampler, id_generator=Ids(), shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.client: Client = None  # type: ignore[assignment]  # set before anybody sees it
 

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 
+from holdfast.actors.tracing import names
 from holdfast.actors.tracing.lottery import Ids, lottery_of
 from holdfast.actors.tracing.tracing import Tracing
 from tests import controls
@@ -61,3 +62,29 @@ def test_ids_of_others_are_left_to_them() -> None:
     A provider of the user's has ids that we cannot choose.
     """
     assert lottery_of(TracerProvider(sampler=TraceIdRatioBased(0.5), shutdown_on_exit=False)) is None
+
+
+@pytest.mark.parametrize("rate", [1e-19, 0.001, 0.25, 1.0])
+def test_a_trace_whose_cause_is_kept_wins(rate: float) -> None:
+    """
+    Whatever the share is, if only there is one; under ids that differ.
+    """
+    provider = TracerProvider(
+        sampler=ParentBasedTraceIdRatio(rate), id_generator=Ids(), shutdown_on_exit=False
+    )
+    tracing = Tracing(controls.settings(), provider)
+    spans = [tracing.start(names.RECEIVE, "commands", kept=True) for _ in range(200)]
+
+    assert all(span.is_recording() for span in spans)
+    assert 200 == len({span.get_span_context().trace_id for span in spans})
+
+
+def test_nothing_wins_where_nothing_is_kept() -> None:
+    """
+    At a share of nought.
+    """
+    provider = TracerProvider(sampler=TraceIdRatioBased(0), id_generator=Ids(), shutdown_on_exit=False)
+
+    assert (
+        not Tracing(controls.settings(), provider).start(names.RECEIVE, "commands", kept=True).is_recording()
+    )

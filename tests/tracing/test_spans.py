@@ -3,20 +3,30 @@ Every span and link, over ports in memory.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    DEFAULT_ON,
+    ParentBasedTraceIdRatio,
+    Sampler,
+    SamplingResult,
+)
 from opentelemetry.trace import SpanKind, StatusCode
 
-from holdfast import Accepted, connect_async
+from holdfast import Accepted, Retry, connect_async
 from holdfast.actors.tracing import names
 from holdfast.actors.tracing.context import UNSAMPLED_ENDS
+from holdfast.brokers.memory_feed import MemoryFeed
+from holdfast.runtime.errors import Unavailable
+from holdfast.runtime.feed import Reader, Step
 from tests.support.processes import eventually
 from tests.tracing import shop
-from tests.tracing.shop import Place, Poison, Refuse, Stumble
+from tests.tracing.shop import Place, Poison, Refuse, Shipped, Stumble
 from tests.tracing.stage import Stage, id_of, linked, stage, trace_of, value
 
 
@@ -307,6 +317,49 @@ def test_a_projection_is_linked_to_what_it_applies(it: Stage) -> None:
     assert decided >= set().union(*(linked(span) for span in applied))
 
 
+def test_what_is_stored_is_traced_though_the_feed_is_away_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    By the first try: the second finds everything applied.
+    """
+    acknowledge, away = MemoryFeed.acknowledge, ["once"]
+
+    def failing(feed: MemoryFeed, reader: Reader, steps: Sequence[Step], owner: str) -> list[bool]:
+        if any(step.entries for step in steps) and away:
+            raise Unavailable(away.pop())
+        return acknowledge(feed, reader, steps, owner)
+
+    with stage() as it:
+        monkeypatch.setattr(MemoryFeed, "acknowledge", failing)
+        it.client.wait_for("books", it.client.execute(Shipped("o-1")))
+        applied = it.one(names.APPLY)
+
+    assert [] == away
+    assert 1 == value(applied, names.EVENTS)
+
+
+def test_each_try_of_what_a_projection_parked_is_traced() -> None:
+    """
+    With what went wrong in it.
+    """
+
+    class Stubborn(shop.Books):
+        retry = Retry(attempts=2, first=0.01, jitter=0)
+
+    with stage(shop.make_app(projections=[Stubborn()])) as it:
+        it.client.send(Poison("o-1"))
+        it.one(names.BURY, dead_letter__kind="projection")
+        it.await_quiet()
+
+        tries = it.all(names.APPLY)
+        assert [(0, 1, "o-1")] * 2 == [
+            (value(one, names.EVENTS), value(one, names.PARKED), value(one, names.KEY)) for one in tries
+        ]
+        assert ["LookupError: cannot swallow it"] * 2 == [one.status.description for one in tries]
+        assert {id_of(one) for one in tries} == {
+            id_of(it.parent(span)) for span in it.spans if span.name == "booking"
+        }
+
+
 def test_a_tick_is_traced_by_itself() -> None:
     """
     A schedule's timers follow one another for ever, so each is a trace of its own, with a link to the one before.
@@ -326,6 +379,62 @@ def test_a_tick_is_traced_by_itself() -> None:
                 for one in it.all(names.DECIDE, command="Paid")
             )
         )
+
+
+class Reluctant(Sampler):
+    """
+    Does not keep the first tick.
+    """
+
+    def __init__(self) -> None:
+        self.refused = 0
+
+    def should_sample(self, *args: Any, **options: Any) -> SamplingResult:
+        if "fire holdfast.schedule" in args and not self.refused:
+            self.refused += 1
+            return ALWAYS_OFF.should_sample(*args, **options)
+        return DEFAULT_ON.should_sample(*args, **options)
+
+    def get_description(self) -> str:
+        return "reluctant"
+
+
+def test_a_tick_that_is_not_traced_is_the_only_one() -> None:
+    """
+    The next has nothing to do with it, and no link to what nobody shows.
+    """
+    reluctant = Reluctant()
+    with stage(shop.ticking(), reluctant) as it:
+        tick = it.one(names.TICK)
+        fire = it.one(names.FIRE)
+
+    assert 1 == reluctant.refused
+    assert tick.parent is not None
+    assert id_of(fire) == tick.parent.span_id
+    assert [] == list(fire.links)
+
+
+def test_the_batches_of_what_is_sampled_are_traced() -> None:
+    """
+    All of them, though few traces are: whoever follows an order sees where its time went.
+    """
+    keys = [f"o-{number}" for number in range(120)]
+    with stage(sampler=ParentBasedTraceIdRatio(0.2)) as it:
+        for key in keys:
+            last = it.client.execute(Shipped(key))
+        it.client.wait_for("books", last)
+        it.await_quiet()
+
+    sent = {id_of(span) for span in it.all(names.SEND)}
+    decided = {id_of(span) for span in it.all(names.DECIDE)}
+    assert 5 < len(decided) == len(sent) < 60
+    for kind, whole in (
+        (names.RECEIVE, sent),
+        (names.TURN, sent),
+        (names.COMMIT, sent),
+        (names.APPLY, decided),
+    ):
+        assert whole == set().union(*(linked(span) for span in it.all(kind))), kind
 
 
 def test_payloads_are_not_recorded(it: Stage) -> None:

@@ -10,12 +10,14 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio, Sampler
 from opentelemetry.trace import StatusCode
 
 from holdfast import Settings
 from holdfast.actors.tracing import names, tracing
 from holdfast.actors.tracing.commands import CommandSpans, TracedJournal
 from holdfast.actors.tracing.context import LATE_MS
+from holdfast.actors.tracing.lottery import Ids
 from holdfast.actors.tracing.tracing import Tracing
 from holdfast.brokers.memory import MemoryJournal
 from holdfast.runtime.errors import Unavailable
@@ -36,9 +38,15 @@ class Lane:
     What a lane does around its turn, over a desk.
     """
 
-    def __init__(self, desk: Desk, journal: MemoryJournal | None = None, *processors: SpanProcessor) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        journal: MemoryJournal | None = None,
+        *processors: SpanProcessor,
+        sampler: Sampler | None = None,
+    ) -> None:
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider = TracerProvider(sampler=sampler, id_generator=Ids(), shutdown_on_exit=False)
         for processor in processors or (SimpleSpanProcessor(self.exporter),):
             self.provider.add_span_processor(processor)
         settings = Settings.of(redis_url="memory://", namespace=f"t{uuid.uuid4().hex[:8]}")
@@ -162,9 +170,9 @@ def test_a_batch_that_is_left_to_others_exports_no_decision() -> None:
 @pytest.mark.parametrize(("age_ms", "linked_only"), [(0, False), (LATE_MS, False), (LATE_MS + 1, True)])
 def test_what_comes_late_is_linked(age_ms: int, linked_only: bool) -> None:
     """
-    A command that waited for longer than minutes is a trace of its own.
+    A command that waited for longer than minutes is a trace of its own, kept as that of its sender is.
     """
-    lane = Lane(Desk())
+    lane = Lane(Desk(), sampler=ParentBasedTraceIdRatio(1e-9))
     lane.work(sent(Do("t-1"), "c-1", trace=PARENT, sent_ms=NOW_MS - age_ms))
 
     (decided,) = lane.all(names.DECIDE)

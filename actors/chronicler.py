@@ -132,6 +132,7 @@ class Chronicler:
             effects=[one for one in effects if (one.workflow, one.key) == own],
             timers=[one for one in timers if (one.workflow, one.key) == own],
             letters=letters,
+            ended=ports.effects.ended(ref.partition),
         )
 
     # -- other instances

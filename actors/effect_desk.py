@@ -271,7 +271,9 @@ class Desk:
                     self._ports.dead_letters.add(letters)
                     faults.reach(Point.EFFECT_BURIED)
                     self._log_dead(letters)
-            finished = effects.finish([job.ticket for job in jobs], self._owner)
+            # What led to a command, or is a dead letter, has its attempts in there.
+            attempts = [0 if job.outgoing or job.letter is not None else job.attempt for job in jobs]
+            finished = effects.finish([job.ticket for job in jobs], self._owner, attempts)
         except BaseException:
             self._sent.extendleft(reversed(jobs))
             raise

@@ -94,6 +94,10 @@ class Keys:
         """Hash: by effect name, why it was put off the last time."""
         return f"{self.tag(partition)}:effects-notes"
 
+    def effects_ended(self, partition: int) -> str:
+        """Stream: of the last effects that led to no command, by a digest, how many attempts they took."""
+        return f"{self.tag(partition)}:effects-ended"
+
     def schedule(self, partition: int) -> str:
         """Sorted set: names of pending timers by due time in milliseconds.
 

@@ -17,7 +17,7 @@ from holdfast.brokers.cursor import decode_cursor, encode_cursor
 from holdfast.brokers.keys import name_of_effect
 from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
 from holdfast.runtime.dead_letter import DeadLetter, Wanted
-from holdfast.runtime.effect_queue import Note
+from holdfast.runtime.effect_queue import Ended, Note
 from holdfast.runtime.errors import PublishFailed
 from holdfast.runtime.feed import Generations, ParkedKey, Reader
 from holdfast.runtime.instance import RunState
@@ -97,6 +97,8 @@ class MemoryServer:
         self.effect_positions: dict[tuple[int, str], int] = {}
         self.begun: dict[tuple[int, str], tuple[int, int, str]] = {}
         self.effect_notes: dict[tuple[int, str], Note] = {}
+        #: By partition, the last effects that led to no command.
+        self.effects_ended: dict[int, dict[str, Ended]] = {p: {} for p in range(partitions)}
         #: By limit, who holds a place and until when; by rate, when effects began or may begin, and whose turn that is.
         self.slots: dict[str, dict[str, int]] = {}
         self.starts: dict[str, list[tuple[int, str]]] = {}

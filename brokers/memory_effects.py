@@ -11,7 +11,9 @@ from holdfast.brokers.keys import PUT_OFF, effect_name
 from holdfast.brokers.memory import MemoryServer
 from holdfast.runtime.codec import encode
 from holdfast.runtime.effect_queue import (
+    ENDED_MAX,
     Begun,
+    Ended,
     HeldBy,
     PendingEffect,
     PutOff,
@@ -101,10 +103,22 @@ class MemoryEffects:
             return self._there(ticket)
         return None
 
-    def finish(self, tickets: Sequence[Ticket], owner: str) -> list[bool]:
+    def finish(self, tickets: Sequence[Ticket], owner: str, attempts: Sequence[int] = ()) -> list[bool]:
         """Remove what is ours."""
         with self._server.changed:
-            return [self._finish(ticket, owner) for ticket in tickets]
+            done = [self._finish(ticket, owner) for ticket in tickets]
+            for ticket, ours, count in zip(tickets, done, attempts, strict=False):
+                if ours and count:
+                    ended = self._server.effects_ended[ticket.partition]
+                    ended[ticket.mark] = Ended(count, self._server.now_ms())
+                    if len(ended) > ENDED_MAX:
+                        del ended[next(iter(ended))]
+            return done
+
+    def ended(self, partition: int) -> dict[str, Ended]:
+        """Return what is remembered."""
+        with self._server.changed:
+            return dict(self._server.effects_ended[partition])
 
     def _finish(self, ticket: Ticket, owner: str) -> bool:
         entry = self._ours(ticket, owner)

@@ -16,7 +16,9 @@ from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.codec import encode
 from holdfast.runtime.config import Settings
 from holdfast.runtime.effect_queue import (
+    ENDED_MAX,
     Begun,
+    Ended,
     HeldBy,
     Note,
     PendingEffect,
@@ -98,18 +100,22 @@ class RedisEffects:
 
     def holds(self, tickets: Sequence[Ticket], owner: str) -> list[bool]:
         """Look; see finish.lua."""
-        return self._finish(tickets, owner, "0")
+        return self._finish(tickets, owner, "0", {})
 
-    def finish(self, tickets: Sequence[Ticket], owner: str) -> list[bool]:
+    def finish(self, tickets: Sequence[Ticket], owner: str, attempts: Sequence[int] = ()) -> list[bool]:
         """Remove; see finish.lua."""
-        return self._finish(tickets, owner, "1")
+        return self._finish(tickets, owner, "1", dict(zip(tickets, attempts, strict=False)))
 
-    def _finish(self, tickets: Sequence[Ticket], owner: str, remove: str) -> list[bool]:
+    def _finish(
+        self, tickets: Sequence[Ticket], owner: str, remove: str, attempts: Mapping[Ticket, int]
+    ) -> list[bool]:
         def call(partition: int, chunk: Sequence[Ticket]) -> Call:
-            args: list[str | bytes | int] = [owner, remove]
+            args: list[str | bytes | int] = [owner, remove, ENDED_MAX]
             for ticket in chunk:
-                args += (ticket.position, effect_name(ticket))
-            return Call(Script.FINISH, self._four(partition), args)
+                count = attempts.get(ticket, 0)
+                mark = ticket.mark if count else ""
+                args += (ticket.position, effect_name(ticket), mark, count)
+            return Call(Script.FINISH, (*self._four(partition), self._keys.effects_ended(partition)), args)
 
         return [bool(reply) for reply in self._run(tickets, call)]
 
@@ -151,6 +157,15 @@ class RedisEffects:
             pipe.hdel(self._keys.begun(ticket.partition), effect_name(ticket))
             pipe.xadd(self._keys.effects(ticket.partition), {"e": data})
             pipe.execute()
+
+    def ended(self, partition: int) -> dict[str, Ended]:
+        """Return what the stream remembers, which may be some more than that many."""
+        with unavailable(self._link):
+            found: Any = self._link.client.xrange(self._keys.effects_ended(partition))
+        return {
+            fields[b"m"].decode(): Ended(int(fields[b"a"]), int(id_.partition(b"-")[0]))
+            for id_, fields in found
+        }
 
     def pending(self, partition: int, limit: int) -> list[PendingEffect]:
         """Return the outbox, and then what the notes say was put off and the schedule still has."""

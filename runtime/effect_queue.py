@@ -13,10 +13,14 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from holdfast.runtime.effect import result_mark
+from holdfast.runtime.keys import Ref
 from holdfast.runtime.limit import Want
 
 #: The position before everything.
 START = "0-0"
+#: Ends of effects that are remembered in a partition, about: the latest.
+ENDED_MAX = 1_000
 
 
 class Waiting(NamedTuple):
@@ -38,6 +42,11 @@ class Ticket(NamedTuple):
     id: str = ""
     #: How many attempts the caller knows of: a begin whose answer was lost is not counted again.
     seen: int = 0
+
+    @property
+    def mark(self) -> str:
+        """What names it wherever its instance must not be told: a digest."""
+        return result_mark(Ref(self.partition, self.workflow, self.key).scope, self.id)
 
 
 class Begun(NamedTuple):
@@ -104,6 +113,14 @@ class PendingEffect(NamedTuple):
     error: str = ""
 
 
+class Ended(NamedTuple):
+    """How an effect ended that led to no command."""
+
+    attempts: int
+    #: When, in milliseconds since 1970.
+    at_ms: int
+
+
 class EffectQueue(Protocol):
     """Hands out effects to who serves their partition; proved by tests/contract/test_effects.py."""
 
@@ -125,8 +142,17 @@ class EffectQueue(Protocol):
         """Return which effects are still there and ours to finish."""
         ...
 
-    def finish(self, tickets: Sequence[Ticket], owner: str) -> list[bool]:
-        """Remove effects that are done with; False for one that is gone or another's."""
+    def finish(self, tickets: Sequence[Ticket], owner: str, attempts: Sequence[int] = ()) -> list[bool]:
+        """Remove effects that are done with; False for one that is gone or another's.
+
+        Args:
+            tickets, owner: Which, and whose they are.
+            attempts: For each how many it took, where no command says that, or else 0: see `ended`.
+        """
+        ...
+
+    def ended(self, partition: int) -> dict[str, Ended]:
+        """Return the ends of effects that led to no command, by `result_mark`: of each partition the latest."""
         ...
 
     def put_off(self, delays: Sequence[PutOff], owner: str) -> list[bool]:

@@ -7,12 +7,13 @@ The rules of this file, which all follow from how ids are made:
 - The n-th timer of a command sends a command with the id `<command id>:t<n>`, or a digest in place of the first part.
 - A pause that ends by itself sends `<command id>:resume`; one behind a dead letter has the id `<dead command>:pause`.
 - Records say by name what was asked for. What is not in the outbox, among the timers or the dead letters any more is
-  over; how it ended, and how many attempts that took, is told by what it led to.
+  over; how it ended, and how many attempts that took, is told by what it led to. Of an effect that led to no command the
+  partition remembers that for a while.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -23,7 +24,7 @@ from holdfast.runtime.clock import from_ms, to_ms
 from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.effect import result_mark
-from holdfast.runtime.effect_queue import PendingEffect
+from holdfast.runtime.effect_queue import Ended, PendingEffect
 from holdfast.runtime.errors import Undecodable
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.instance_trace import GAP_MS, InstanceTrace, NodeKind, NodeStatus, TraceNode
@@ -67,6 +68,8 @@ class Life:
     effects: Sequence[PendingEffect] = ()
     timers: Sequence[PendingTimer] = ()
     letters: Sequence[DeadLetter] = ()
+    #: How effects ended that led to no command, the partition's latest, by `result_mark`.
+    ended: Mapping[str, Ended] = field(default_factory=dict)
 
     @property
     def to_the_end(self) -> bool:
@@ -382,6 +385,7 @@ def _settle(forest: _Forest, life: Life, now: datetime) -> None:
                 _displaced(forest, standing.pop(timer.key, None), record.at, NodeStatus.REPLACED)
                 standing[timer.key] = forest.timers[life.ref, timer_id(life.ref, record.command_id, index)]
     _resumed(forest, life)
+    _ended(forest, life)
     for (ref, _), node_id in (*forest.effects.items(), *forest.timers.items()):
         node = forest.nodes[node_id]
         if ref != life.ref or node.status is not NodeStatus.OVER:
@@ -411,6 +415,14 @@ def _resumed(forest: _Forest, life: Life) -> None:
             continue
         _displaced(forest, pause, record.at, NodeStatus.CANCELLED)
         pause = forest.timers.get((life.ref, f"{record.command_id}:resume"))
+
+
+def _ended(forest: _Forest, life: Life) -> None:
+    """Say of effects that led to no command what is remembered of their end."""
+    for (ref, effect_id), node_id in forest.effects.items():
+        end = life.ended.get(result_mark(ref.scope, effect_id)) if ref == life.ref else None
+        if end is not None and forest.nodes[node_id].status is NodeStatus.OVER:
+            forest.change(node_id, status=NodeStatus.DONE, ended=from_ms(end.at_ms), attempts=end.attempts)
 
 
 # -- order

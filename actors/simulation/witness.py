@@ -370,7 +370,12 @@ class Witness:
         return intent
 
     def _finished(
-        self, machine: Machine, results: Sequence[bool], tickets: Sequence[Ticket], _owner: str
+        self,
+        machine: Machine,
+        results: Sequence[bool],
+        tickets: Sequence[Ticket],
+        _owner: str,
+        _attempts: Sequence[int] = (),
     ) -> None:
         for ticket, done in zip(tickets, results, strict=True):
             intent = self.intents.get((ticket.workflow, ticket.key, ticket.id))

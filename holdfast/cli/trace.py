@@ -31,8 +31,9 @@ from holdfast.runtime.trace_spans import spans_of
 NOTES = """\b
 Below each command stands what its decision asked for, and below each effect and
 timer the command that it led to. An effect that is over shows how it ended, and
-how many attempts that took; one that led to no command, or ended under a release
-before this one, left nothing behind that would tell the latter.
+how many attempts that took. Of those that led to no command this is remembered of
+the last thousand or so in a partition; one that ended under a release before this
+one left nothing behind that would tell it.
 \b
 --json prints one document: workflow, key, run_state, reason, seq, first and last
 (records that are shown), drawn (when), nodes, waits (kind, what, since, until,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from holdfast import App, Client, Settings, UsageError, connect_async
+from holdfast import App, Client, EffectContext, Retry, Settings, UsageError, connect_async
 from holdfast.actors import chronicler, wiring
 from holdfast.brokers import otlp
 from holdfast.runtime import trace_names as names
@@ -32,6 +32,7 @@ from tests.cli.desk import APP as POST
 from tests.cli.desk import run, running, working
 from tests.cli.test_diagram import BRIEF, BriefLetter, BriefParcel, brief_app
 from tests.support.processes import eventually
+from tests.tracing import shop as tracing_shop
 
 APP = "tests.cli.voyage:app"
 ORDERS = "tests.cli.test_trace:controls_app"
@@ -552,3 +553,32 @@ def test_what_opentelemetry_does_not_take_stops_only_what_needs_it(
     assert (
         "holdfast: an OTEL_* variable is wrong: ValueError: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be" in said
     )
+
+
+def test_an_effect_that_led_to_nothing_has_its_attempts_and_its_end(settings: Settings) -> None:
+    """
+    Though no record tells of it: the first try fails, the second is the last.
+    """
+    app = App(workflows=[tracing_shop.Order])
+
+    @app.effect(tracing_shop.Charge, retry=Retry(attempts=3, first=0.05, jitter=0))
+    def charge(effect: tracing_shop.Charge, ctx: EffectContext) -> None:
+        if ctx.attempt == 1:
+            message = "no line"
+            raise OSError(message)
+
+    def charged() -> bool:
+        found = client.trace(tracing_shop.Order, "o-1")
+        return found is not None and _by_name(found) == {"Place": "decided", "Charge": "done"}
+
+    with working(app, settings) as client:
+        client.execute(tracing_shop.Place("o-1"))
+        eventually(charged)
+        trace = client.trace(tracing_shop.Order, "o-1")
+
+    assert trace is not None
+    place, charge_ = trace.nodes
+    assert 2 == charge_.attempts
+    assert place.at is not None
+    assert charge_.ended is not None
+    assert timedelta(milliseconds=40) <= charge_.ended - place.at < timedelta(minutes=1)

@@ -4,8 +4,19 @@ The outbox as a queue: whoever begins an effect holds it, until it is finished, 
 
 import pytest
 
+from holdfast.runtime.clock import SystemClock, to_ms
 from holdfast.runtime.codec import encode
-from holdfast.runtime.effect_queue import START, Begun, HeldBy, Note, PutOff, Refusal, Ticket, Waiting
+from holdfast.runtime.effect_queue import (
+    ENDED_MAX,
+    START,
+    Begun,
+    HeldBy,
+    Note,
+    PutOff,
+    Refusal,
+    Ticket,
+    Waiting,
+)
 from holdfast.runtime.ports import Committed
 from holdfast.runtime.record import EffectEntry
 from tests import controls
@@ -192,6 +203,42 @@ def test_what_is_finished_is_gone(world: World) -> None:
     assert [other.id] == [line.id for line in queue.pending(PARTITION, 10)]
     assert [True] == queue.finish([other], "a")
     assert [] == queue.pending(PARTITION, 10)
+
+
+def test_the_end_of_what_led_to_nothing_is_remembered(world: World) -> None:
+    """
+    With its attempts and the server's time, for whoever knows the effect; of others, and of what was not ours, nothing is.
+    """
+    one, told, lost = tickets(world, 3)
+    queue = world.effects()
+    queue.begin([one, told], "a")
+    queue.begin([lost], "b")
+    before_ms = to_ms(SystemClock().now())
+
+    assert [True, True, False] == queue.finish([one, told, lost], "a", [2, 0, 4])
+    ((mark, end),) = queue.ended(PARTITION).items()
+    assert (one.mark, 2) == (mark, end.attempts)
+    assert before_ms <= end.at_ms <= to_ms(SystemClock().now())
+    assert {} == queue.ended(PARTITION + 1)
+    assert one.key not in repr(queue.ended(PARTITION))
+
+
+def test_the_latest_ends_are_remembered(world: World) -> None:
+    """
+    About as many as there is room for.
+    """
+    queue = world.effects()
+    known: list[Ticket] = []
+    for number in range(1, ENDED_MAX // 100 + 6):
+        effects = [controls.effect(f"c-{number}:{index}") for index in range(100)]
+        some = [ticket(found, entry) for found, entry in zip(asked(world, *effects), effects, strict=True)]
+        queue.begin(some, "a")
+        queue.finish(some, "a", [1] * 100)
+        known += some
+
+    marks = list(queue.ended(PARTITION))
+    assert ENDED_MAX <= len(marks) <= ENDED_MAX + 100
+    assert [one.mark for one in known[-ENDED_MAX:]] == marks[-ENDED_MAX:]
 
 
 def test_only_its_holder_finishes(world: World) -> None:

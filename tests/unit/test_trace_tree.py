@@ -3,6 +3,7 @@ An instance's records, and what still waits, as one tree.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import encode, encode_envelope
 from holdfast.runtime.effect import result_mark
-from holdfast.runtime.effect_queue import PendingEffect
+from holdfast.runtime.effect_queue import Ended, PendingEffect
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.instance_trace import InstanceTrace
 from holdfast.runtime.keys import Ref
@@ -516,6 +517,35 @@ def test_attempts_of_effects_that_are_over() -> None:
     } == effects
     spans = {span.name: span.attributes.get("workflow.attempt") for span in spans_of(trace, "ns")}
     assert (3, None) == (spans["run Charge"], spans["run Log"])
+
+
+def test_what_is_remembered_of_effects_that_led_to_nothing() -> None:
+    """
+    How many attempts they took and when they ended, also where the log goes on behind the page or was cancelled. What
+    led to a command, what still waits and what another instance asked for is told as ever.
+    """
+    ended = {
+        result_mark(REF.scope, "c:0"): Ended(3, to_ms(at(7))),
+        result_mark(REF.scope, "c:1"): Ended(9, to_ms(at(9))),
+        result_mark(REF.scope, "c:3"): Ended(9, to_ms(at(9))),
+        result_mark(Ref(0, "mail", "7").scope, "c:2"): Ended(9, to_ms(at(9))),
+    }
+    records = (
+        record(1, "c", asked=Asked(("Log", "Charge", "Post", "Wait"))),
+        record(2, "c:1:r0", 1, cause="c:1"),
+    )
+    cancel = record(3, "d", 8, control=Moved("cancel"))
+    for known in (life(*records, seq=2), life(*records, seq=9), life(*records, cancel)):
+        life_ = replace(known, effects=[pending("c:3", "retry", attempts=1, effect="Wait")], ended=ended)
+        trace = build(life_, NOW)
+        nodes = {node.name: node for node in trace.nodes if node.kind == "effect"}
+
+        assert ("done", 3, at(7)) == (nodes["Log"].status, nodes["Log"].attempts, nodes["Log"].ended)
+        assert ("done", 0, at(1)) == (nodes["Charge"].status, nodes["Charge"].attempts, nodes["Charge"].ended)
+        assert (0, None) == (nodes["Post"].attempts, nodes["Post"].ended)
+        assert 1 == next(node.attempts for node in trace.nodes if node.status == "retry")
+        logged = next(span for span in spans_of(trace, "ns") if span.name == "run Log")
+        assert 7_000_000_000 == logged.end_ns - logged.start_ns
 
 
 def test_a_broken_trace_context_is_no_link() -> None:

@@ -30,6 +30,7 @@ from holdfast.actors.tracing.dead_letters import TracedDeadLetters
 from holdfast.actors.tracing.doorman import TracedDoorman
 from holdfast.actors.tracing.effects import EffectSpans
 from holdfast.actors.tracing.projections import TracedProjectionLane
+from holdfast.actors.tracing.setup import Exporting
 from holdfast.actors.tracing.timers import TimerSpans, TracedTicks, TracedTimers
 from holdfast.actors.tracing.tracing import Tracing
 from holdfast.actors.wiring import Ports, limits, open_ports, open_read_model, open_transport
@@ -208,6 +209,7 @@ def worker_broker(
     lanes: int,
     tracing: Tracing | None = None,
     telemetry: Telemetry = OFF,
+    exporting: Exporting | None = None,
 ) -> PoolBroker:
     """Return the dramatiq broker of a process that serves some pools.
 
@@ -217,6 +219,7 @@ def worker_broker(
         lanes: Streams of batches of the command pool; they share its partitions.
         tracing: What makes spans; None to have nothing traced.
         telemetry: What the process says of itself; it is closed with the broker.
+        exporting: What exports the spans; the same.
 
     Raises:
         SetupError: A server refuses us or cannot give the configured durability, or was set up otherwise.
@@ -232,7 +235,16 @@ def worker_broker(
     vitals: list[Vitals] = []
     watched = [telemetry.lane(lane, vitals) for pool in built.values() for lane in pool.lanes]
     services += telemetry.services(steward, vitals, process.transport, lambda: open_ports(settings))
-    return PoolBroker(watched, services, telemetry.close)
+
+    def close() -> None:
+        # Both at once: a collector that is away holds up the end of the process once.
+        if exporting is not None:
+            exporting.begin_close()
+        telemetry.close()
+        if exporting is not None:
+            exporting.close()
+
+    return PoolBroker(watched, services, close)
 
 
 def build(process: Process, pools: Sequence[str]) -> dict[str, Pool]:

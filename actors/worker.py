@@ -22,7 +22,7 @@ from holdfast.actors.logs import asked_for, secrets_of, use_fields
 from holdfast.actors.partitions import process_lives
 from holdfast.actors.pools import POOLS, worker_broker
 from holdfast.actors.telemetry.telemetry import telemetry_of
-from holdfast.actors.tracing.setup import Exporting, set_up
+from holdfast.actors.tracing.setup import set_up
 from holdfast.actors.tracing.tracing import tracing_of
 from holdfast.runtime.app import App
 from holdfast.runtime.config import Settings
@@ -95,16 +95,6 @@ def _place_of(error: Exception) -> str:
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
-class _Flush(dramatiq.Middleware):
-    """Exports the last spans when the worker has stopped."""
-
-    def __init__(self, exporting: Exporting) -> None:
-        self._exporting = exporting
-
-    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        self._exporting.close()
-
-
 def boot() -> None:
     """Make the broker of this process and hand it to dramatiq."""
     wanted, terminal = asked_for(os.environ)
@@ -128,6 +118,7 @@ def boot() -> None:
             pools=os.environ.get(ENV_POOLS, ",".join(POOLS)).split(","),
             lanes=int(os.environ.get(ENV_LANES, "2")),
             telemetry=telemetry,
+            exporting=exporting,
         )
     except (SetupError, UsageError) as error:
         log.critical("cannot start: %s", error)
@@ -135,8 +126,6 @@ def boot() -> None:
     except HoldfastError as error:
         log.critical("cannot start yet: %s", error)
         sys.exit(1)
-    if exporting is not None:
-        broker.add_middleware(_Flush(exporting))
     dramatiq.set_broker(broker)
     # What was made until now stays for good: the collector need not look at it again and again.
     gc.collect()

@@ -21,6 +21,7 @@ from opentelemetry import trace
 
 from holdfast.actors.otel import endpoint_problem, resource
 from holdfast.actors.tracing.tracing import harmless
+from holdfast.runtime.clock import monotonic
 from holdfast.runtime.errors import SetupError
 
 log = logging.getLogger(__name__)
@@ -39,14 +40,19 @@ class Exporting:
 
     def __init__(self, provider: Any) -> None:
         self._provider = provider
+        # A collector that does not answer holds up the exporter, and nobody else.
+        self._thread = threading.Thread(target=self._shutdown, name="holdfast-spans", daemon=True)
+        self._until = 0.0
+
+    def begin_close(self) -> None:
+        """Begin to export what is left; what is ended from now on is not."""
+        self._until = monotonic() + FLUSH_S
+        self._thread.start()
 
     def close(self) -> None:
-        """Export what is left, within a bounded time."""
-        # A collector that does not answer holds up the exporter, and nobody else.
-        thread = threading.Thread(target=self._shutdown, name="holdfast-spans", daemon=True)
-        thread.start()
-        thread.join(FLUSH_S)
-        if thread.is_alive():
+        """Wait until that is done, within a bounded time of its beginning."""
+        self._thread.join(max(0.0, self._until - monotonic()))
+        if self._thread.is_alive():
             log.warning("the last spans were not exported: the collector does not answer")
 
     @harmless

@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics.export import (
     InMemoryMetricReader,
     PeriodicExportingMetricReader,
 )
+from opentelemetry.sdk.trace import TracerProvider
 
 import holdfast.actors.telemetry as package
 from holdfast import Settings
@@ -30,6 +31,7 @@ from holdfast.actors.telemetry.metrics import COMMITS, PARTITIONS, TURN_DURATION
 from holdfast.actors.telemetry.taps import CommandTally, DeadLettersTap, LaneTap, TimersTap
 from holdfast.actors.telemetry.telemetry import OFF, Telemetry, telemetry_of
 from holdfast.actors.telemetry.vitals import Vitals
+from holdfast.actors.tracing import setup
 from holdfast.runtime.errors import HoldfastError
 from tests.cli.desk import working
 from tests.telemetry import kiosk
@@ -212,6 +214,28 @@ def test_a_flush_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporters, "FLUSH_S", 0.05)
     Exporting(Stuck(), None).close()
     ends.set()
+
+
+def test_spans_and_metrics_are_flushed_together(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """
+    A collector that is away holds up the end of a worker for one of the two, not for one after the other.
+    """
+    both = threading.Barrier(2)
+
+    class Numbers(MeterProvider):
+        def shutdown(self, timeout_millis: float = 0) -> None:
+            both.wait(20)
+
+    class Spans(TracerProvider):
+        def shutdown(self) -> None:
+            both.wait(20)
+
+    telemetry = Telemetry(kiosk.app, settings, Exporting(Numbers(shutdown_on_exit=False), None))
+    spans = setup.Exporting(Spans(shutdown_on_exit=False))
+    worker_broker(kiosk.app, settings, lanes=1, telemetry=telemetry, exporting=spans).close()
+
+    assert not both.broken
+    assert [] == caplog.messages
 
 
 def test_a_metric_that_fails_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,19 +34,21 @@ from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.message import describe, tag_of
 from holdfast.runtime.ports import Commit, CommitResult, Committed, Conflict
 from holdfast.runtime.timers import Due, Fired
+from holdfast.runtime.timetable import SCHEDULE_TYPE
 
 #: In place of a name that the app does not have: those who send could make up any number of them.
 OTHER = "other"
 
 
 class Names:
-    """The names that may be values of attributes: those of the app's workflows and messages."""
+    """The names that may be values of attributes: those of the app's workflows and messages, and of schedules."""
 
     def __init__(self, app: App) -> None:
-        self.workflows = frozenset(one.type for one in app.definitions)
+        definitions = (*app.definitions, app.definition(SCHEDULE_TYPE))
+        self.workflows = frozenset(one.type for one in definitions)
         self.messages = frozenset(
             name
-            for one in app.definitions
+            for one in definitions
             for known in (one.commands, one.events, one.effects)
             if known is not None
             for name in known.by_tag

@@ -28,7 +28,7 @@ from holdfast.actors.telemetry import exporters
 from holdfast.actors.telemetry.exporters import Exporting, named, open_exporters, wants_port
 from holdfast.actors.telemetry.meter import Meter
 from holdfast.actors.telemetry.metrics import COMMITS, PARTITIONS, TURN_DURATION
-from holdfast.actors.telemetry.taps import CommandTally, DeadLettersTap, LaneTap, TimersTap
+from holdfast.actors.telemetry.taps import OTHER, CommandTally, DeadLettersTap, LaneTap, Names, TimersTap
 from holdfast.actors.telemetry.telemetry import OFF, Telemetry, telemetry_of
 from holdfast.actors.telemetry.vitals import Vitals
 from holdfast.actors.tracing import setup
@@ -236,6 +236,19 @@ def test_spans_and_metrics_are_flushed_together(settings: Settings, caplog: pyte
 
     assert not both.broken
     assert [] == caplog.messages
+
+
+def test_only_names_that_senders_make_up_are_other() -> None:
+    """
+    Those of the app are told, and those of the workflow that its schedules are.
+    """
+    names = Names(kiosk.app)
+
+    assert ["kiosk", "holdfast.schedule", OTHER] == [
+        names.workflow(name) for name in ("kiosk", "holdfast.schedule", "kiosk2")
+    ]
+    known = ["Buy", "Bought", "Deliver", "holdfast.Pause", "holdfast.Tick", "holdfast.SendTick"]
+    assert [*known, OTHER] == [names.message(name) for name in (*known, "holdfast.Tock")]
 
 
 def test_a_metric_that_fails_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:

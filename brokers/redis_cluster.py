@@ -215,11 +215,13 @@ class ClusterClient(CoreCommands):
         for _ in range(REDIRECTS_MAX):
             try:
                 return self.node(address).execute_command(*args, **options)
-            except AskError as error:
-                return self._ask(error, address, args, options)
             except MovedError as error:
+                # To redis-py this is an AskError too, so it has to come first.
+                self._stale = True
                 self._moved(error, address)
                 address = self._to(args)
+            except AskError as error:
+                return self._ask(error, address, args, options)
             except (
                 redis.exceptions.ConnectionError,
                 redis.exceptions.TimeoutError,

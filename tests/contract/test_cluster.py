@@ -116,6 +116,37 @@ def test_a_wait_follows_its_stream(cluster: RedisCluster) -> None:
     world.close()
 
 
+def test_a_server_that_a_key_has_left_is_asked_once(cluster: RedisCluster) -> None:
+    """
+    A single call that is led to another server has the map looked up: the next one goes there at once, and whoever has
+    to doubt what he knew is told.
+    """
+    with RedisLink(RedisWorld(cluster.url).settings) as link:
+        key = f"{{{link.settings.namespace}.0}}:x"
+        link.client.set(key, "1")
+        moving = Moving(cluster, key)
+        moving.begin()
+        moving.move_keys()
+        moving.end()
+
+        assert b"1" == link.client.get(key)
+        assert 1 == link.changes
+        assert link.cluster is not None
+        assert ("127.0.0.1", moving.target.port) == link.cluster.address_of(key)
+        before = _moved(moving.source)
+        assert b"1" == link.client.get(key)
+        assert before == _moved(moving.source)
+
+
+def _moved(node: ClusterNode) -> int:
+    """
+    Return how many calls a server has led elsewhere.
+    """
+    with node.client() as client:
+        found: Any = client.info("errorstats")
+    return int(found.get("errorstat_MOVED", {"count": 0})["count"])
+
+
 def _written(world: RedisWorld, command_id: str) -> bool:
     journal = world.journal()
     try:

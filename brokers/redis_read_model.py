@@ -24,6 +24,7 @@ from holdfast.runtime.config import Settings, check_redis_url
 from holdfast.runtime.errors import HoldfastError, SettingsError, WorkflowError
 from holdfast.runtime.feed import Reader, Stale
 from holdfast.runtime.keys import Ref
+from holdfast.runtime.redaction import hide_password
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ _CANNOT_WRITE_TEXT = ("MASTERDOWN", "MISCONF", "NOREPLICAS")
 DROP_STEP = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RedisStore:
     """A read model in Redis, written together with how far it goes: each event is applied exactly once.
 
@@ -61,6 +62,10 @@ class RedisStore:
             check_redis_url("the URL of a RedisStore", url)
         except SettingsError as error:
             raise WorkflowError(str(error)) from None
+
+    def __repr__(self) -> str:
+        """Return the store without the password in its URL."""
+        return f"RedisStore({hide_password(self.url)!r})" if self.url else "RedisStore()"
 
     def open(self, settings: Settings, projection: str) -> RedisReadModel:
         """Return the read model; called by workers."""

@@ -221,17 +221,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         """Return what is not as it is by default, without secrets."""
-        told = {
-            field.name: value
-            for field in msgspec.structs.fields(type(self))
-            if (value := getattr(self, field.name)) != field.default
-        }
-        for name in ("redis_url", "amqp_url"):
-            if name in told:
-                told[name] = hide_password(told[name])
-        if "encryption_keys" in told:
-            told["encryption_keys"] = HIDDEN
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in told.items())})"
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Return the same for rich, whose tracebacks show values: a struct's own tells everything."""
+        told: list[tuple[str, Any]] = []
+        for field in msgspec.structs.fields(type(self)):
+            value = getattr(self, field.name)
+            if value == field.default:
+                continue
+            if field.name in ("redis_url", "amqp_url"):
+                value = hide_password(value)
+            told.append((field.name, HIDDEN if field.name == "encryption_keys" else value))
+        return told
 
     def _check(self) -> None:
         Durability.parse(str(self.durability))

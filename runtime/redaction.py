@@ -8,8 +8,12 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, ur
 _SCHEME_FORM = re.compile(r"[A-Za-z0-9+.-]*:?//")
 #: Arguments of a URL whose value is a secret, or has one in it.
 _SECRET_ARGUMENT_FORM = re.compile(r"(?i)((?:password|passwd|secret|ssl_options)=)[^&#]*")
-#: A URL with a user in it, wherever it stands in a text.
-_URL_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*@[^\s'\"<>]*")
+#: What stands where a port should, and is none: a password behind which somebody forgot the host.
+_NO_PORT_FORM = re.compile(r"(?s)([^/?#\[\]]*?:)(?!\d{0,5}(?:[/?#,]|$)).*")
+#: A URL with a user, no host or a secret argument in it, wherever it stands in a text.
+_URL_FORM = re.compile(
+    r"(?i)[a-z][a-z0-9+.-]*://(?=:|[^\s'\"<>]*(?:@|(?:password|passwd|secret|ssl_options)=))[^\s'\"<>]*"
+)
 
 #: What stands in place of a secret.
 HIDDEN = "***"
@@ -19,10 +23,11 @@ def hide_password(url: str) -> str:
     """Return a URL, or what should have been one, without the password in it."""
     url = _SECRET_ARGUMENT_FORM.sub(rf"\1{HIDDEN}", url)
     before, at, host = url.rpartition("@")
-    if not at:
-        return url
-    scheme = _SCHEME_FORM.match(before)
+    scheme = _SCHEME_FORM.match(url)
     start = scheme.end() if scheme else 0
+    if not at:
+        no_port = _NO_PORT_FORM.match(url, start)
+        return f"{url[:start]}{no_port[1]}{HIDDEN}" if no_port else url
     user, colon, _ = before[start:].partition(":")
     return f"{before[:start]}{user}{colon and ':' + HIDDEN}@{host}"
 

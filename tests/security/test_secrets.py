@@ -17,14 +17,15 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.pretty import pretty_repr
 
-from holdfast import Settings, Supervisor, connect, connect_async
+from holdfast import RedisStore, Settings, Supervisor, connect, connect_async
 from holdfast.actors import wiring
 from holdfast.actors.logs import FieldFormatter
 from holdfast.brokers.checkup import examine
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.cli import main
-from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.errors import HoldfastError, SettingsError
 from holdfast.runtime.redaction import hide_password, redact
 from tests.cli.conftest import name
 from tests.cli.desk import APP, ROOT
@@ -243,6 +244,9 @@ def test_nothing_shows_a_secret_of_itself(vault: Vault) -> None:
         encryption_keys="k1:c2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1lMTI=",
     )
     shown = f"{settings!r} {settings} {[settings]} {settings.durability}"
+    # rich, in its tracebacks too, asks a value for its fields.
+    shown += pretty_repr({"settings": settings, "store": RedisStore(settings.redis_url)})
+    shown += repr(RedisStore(settings.redis_url))
     with RedisLink(settings) as link:
         shown += f"{link!r} {link.where} {vars(link)!r}"
 
@@ -316,7 +320,8 @@ def test_a_password_in_any_form_is_taken_out(password: str, around: str) -> None
         ("at redis://a:b@c/0, twice amqp://d:e@f/", "at redis://a:***@c/0, twice amqp://d:***@f/"),
         ("amqp://guest:guest@h/ refuses guest", "amqp://guest:***@h/ refuses guest"),
         ("nothing to hide", "nothing to hide"),
-        ("rediss://h/0?ssl_password=x&db=1", "rediss://h/0?ssl_password=x&db=1"),
+        ("to rediss://h/0?ssl_password=x&db=1 in vain", "to rediss://h/0?ssl_password=***&db=1 in vain"),
+        ("no port: redis://:sesame/0", "no port: redis://:***"),
     ],
 )
 def test_urls_in_a_text(text: str, shown: str) -> None:
@@ -324,6 +329,41 @@ def test_urls_in_a_text(text: str, shown: str) -> None:
     Any URL with a password in it is found in a text, whoever's it is.
     """
     assert redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:sesame", "redis://:***"),
+        ("redis://:sesame/with/slashes", "redis://:***"),
+        ("amqp://guest:sesame/", "amqp://guest:***"),
+        ("redis+cluster://one:6379,two:sesame", "redis+cluster://one:6379,two:***"),
+        ("redis://:123456789", "redis://:***"),
+        ("clerk:sesame", "clerk:***"),
+        ("redis://cache:6379/0", "redis://cache:6379/0"),
+        ("redis+cluster://one:6379,two:6380", "redis+cluster://one:6379,two:6380"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
+        ("unix:///run/redis:6/redis.sock", "unix:///run/redis:6/redis.sock"),
+        ("cache:6379", "cache:6379"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_a_url_whose_host_was_forgotten(url: str, shown: str) -> None:
+    """
+    Where a port should be, only a port is shown: whoever forgets the host behind a password has the password there.
+    """
+    assert shown == hide_password(url)
+
+
+@pytest.mark.parametrize("url", ["redis://:sesame", "redis://:sesame/0", "clerk:sesame"])
+def test_a_setting_without_its_host(url: str) -> None:
+    """
+    What is said of it shows no password.
+    """
+    with pytest.raises(SettingsError, match=r"\*\*\*") as caught:
+        Settings(redis_url=url)
+
+    assert "sesame" not in str(caught.value)
 
 
 def test_every_url_is_named_through_the_one_place() -> None:

@@ -159,6 +159,8 @@ class RabbitLoop:
         if self._channel is None:
             error = self._error or TimeoutError(f"no connection within {timeout_s:g} s")
             self.close()
+            if isinstance(error, SetupError):
+                raise error
             raise explain(self._settings, error) from error
 
     def call(self, action: Callable[[], None]) -> bool:
@@ -193,13 +195,15 @@ class RabbitLoop:
         while not self._closing:
             if self._failures and not self._prepared():
                 continue
-            self._connection = Connection(
-                parameters(self._settings, self._purpose),
-                on_open_callback=self._on_open,
-                on_open_error_callback=self._on_open_error,
-                on_close_callback=self._on_close,
-            )
+            self._connection = None
             try:
+                # Certificates are read anew each time, and may be missing just while they are renewed.
+                self._connection = Connection(
+                    parameters(self._settings, self._purpose),
+                    on_open_callback=self._on_open,
+                    on_open_error_callback=self._on_open_error,
+                    on_close_callback=self._on_close,
+                )
                 self._connection.ioloop.start()
             except Exception as error:  # noqa: BLE001 - pika lets socket errors of every kind through
                 log.warning(
@@ -207,7 +211,8 @@ class RabbitLoop:
                     extra={"purpose": self._purpose, "error": redact(repr(error), self._settings.amqp_url)},
                 )
                 self._gone(error)
-            self._connection.ioloop.close()
+            if self._connection is not None:
+                self._connection.ioloop.close()
             self._pause()
 
     def _pause(self) -> None:

@@ -14,6 +14,7 @@ from tests.cli.conftest import name
 from tests.cli.desk import APP, ROOT, run
 from tests.cli.shop import Parcel, Post, app
 from tests.security.conftest import Vault
+from tests.support.processes import eventually
 
 
 def test_workers_and_clients_over_tls(vault: Vault, secret_namespace: str, tmp_path: Path) -> None:
@@ -33,6 +34,37 @@ def test_workers_and_clients_over_tls(vault: Vault, secret_namespace: str, tmp_p
                 await client.wait(Parcel, "p-2", until=lambda state: state.posted == 2, timeout=30)
 
         asyncio.run(ask())
+
+
+def test_a_file_that_is_missing_for_a_moment(
+    vault: Vault, secret_namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    Certificates are renewed under a running process: a connection that breaks just then comes back once they are there,
+    and what was sent meanwhile goes on its way.
+    """
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(vault.authority.file.read_bytes())
+    settings = vault.settings(secret_namespace, tls_ca_file=str(authority))
+    transport = wiring.open_transport(settings)
+    publisher, consumer = transport.publisher(), transport.consumer()
+    consumer.assign(0)
+    publisher.publish(0, b"before").result(20)
+    (found,) = consumer.take(10, 20)
+    consumer.ack([found])
+    kept = authority.read_bytes()
+    authority.unlink()
+    vault.rabbit.ctl("close_all_connections", "for a test")
+    eventually(
+        lambda: sum("TLS_CA_FILE" in str(record.__dict__.get("error")) for record in caplog.records) >= 2
+    )
+    future = publisher.publish(0, b"meanwhile")
+    authority.write_bytes(kept)
+
+    future.result(20)
+    eventually(lambda: b"meanwhile" in [one.body for one in consumer.take(10, 1)])
+    publisher.close()
+    consumer.close()
 
 
 def test_a_name_that_need_not_be_right(vault: Vault, secret_namespace: str) -> None:

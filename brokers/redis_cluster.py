@@ -59,12 +59,12 @@ _KEYLESS = frozenset(
         "WAIT",
     )
 )
-#: Calls that write nothing and show nothing that somebody acts on: no barrier needs to wait for their server.
+#: Calls that write nothing and show nothing that somebody acts on: no barrier needs to wait for their server. HGET is
+#: none of them: by it refusals are recalled, which are answered, and data keys read, which are encrypted with.
 _LOOKS = _KEYLESS | {
     "EXISTS",
     "GET",
     "HEXISTS",
-    "HGET",
     "HGETALL",
     "HMGET",
     "HSCAN",

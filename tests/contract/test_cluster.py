@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from redis.crc import key_slot
 
+from holdfast.brokers.durability import Barrier
+from holdfast.brokers.redis_answers import RedisAnswers
 from holdfast.brokers.redis_link import RedisLink
-from holdfast.runtime.errors import Unavailable
+from holdfast.runtime.config import Durability
+from holdfast.runtime.errors import NotDurable, Unavailable
 from tests import controls
 from tests.contract.worlds import RedisWorld, log_of, write
 from tests.support.processes import eventually
@@ -136,6 +140,29 @@ def test_a_server_that_a_key_has_left_is_asked_once(cluster: RedisCluster) -> No
         before = _moved(moving.source)
         assert b"1" == link.client.get(key)
         assert before == _moved(moving.source)
+
+
+def test_what_was_found_has_to_last_as_what_was_written(
+    cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A refusal whose barrier failed is found by the next try, which writes nothing: it is answered all the same, so its
+    server is asked again.
+    """
+    monkeypatch.setattr("holdfast.brokers.durability.BARRIER_TIMEOUT_MS", 50)
+    settings = msgspec.structs.replace(
+        RedisWorld(cluster.url).settings, durability=Durability.parse("replicated(1)")
+    )
+    with RedisLink(settings) as link:
+        answers, barrier = RedisAnswers(settings, link), Barrier(settings, link, waitaof=False)
+        answers.remember([(0, "c-1", b"no")])
+        with pytest.raises(NotDurable):
+            barrier.take()
+        barrier.take()  # nothing was done since
+
+        assert [b"no"] == answers.recall([(0, "c-1")])
+        with pytest.raises(NotDurable):
+            barrier.take()
 
 
 def _moved(node: ClusterNode) -> int:

@@ -203,7 +203,9 @@ def open_ports(settings: Settings) -> Ports:
         if ring is None:
             _check_plain(settings, ports.secrets)
             return ports
-        cipher = Cipher(settings.namespace, ring, ports.secrets, AesGcm())
+        # What is encrypted here is committed on the same connection, behind the same barrier as its data key.
+        epoch = ports.losses.epoch if ports.losses is not None else lambda: 0
+        cipher = Cipher(settings.namespace, ring, ports.secrets, AesGcm(), epoch=epoch)
         cipher.check()
         return _sealed(settings, ports, cipher)
     except Exception:
@@ -252,7 +254,15 @@ def open_cipher(settings: Settings) -> tuple[Cipher, Callable[[], None]]:
             settings.namespace, ring, MemorySecrets(memory_server(settings)), AesGcm()
         ), lambda: None
     link = RedisLink(settings)
-    return Cipher(settings.namespace, ring, RedisSecrets(settings, link), AesGcm()), link.close
+    cipher = Cipher(
+        settings.namespace,
+        ring,
+        RedisSecrets(settings, link),
+        AesGcm(),
+        epoch=RedisLosses(settings, link).epoch,
+        lasting=durability.lasting(settings, link),
+    )
+    return cipher, link.close
 
 
 def _open_ports(settings: Settings) -> Ports:

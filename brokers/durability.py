@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -88,6 +89,31 @@ def barrier(settings: Settings, link: RedisLink) -> Barrier:
         _configured(spot, "appendfsync") != "always" for spot in spots
     )
     return Barrier(settings, link, waitaof=waitaof)
+
+
+def lasting(settings: Settings, link: RedisLink) -> Callable[[], bool]:
+    """Return what waits until all that a link wrote and read is as durable as configured, and connects only then.
+
+    It returns False where another server has come since: that may not have it.
+
+    Raises:
+        NotDurable: By what is returned: it was not reached in time.
+    """
+    level = settings.durability.level
+    if level not in ("fsync", "replicated"):
+        return lambda: True
+    kept = [Barrier(settings, link, waitaof=False)] if level == "replicated" else []
+
+    def take() -> bool:
+        if not kept:
+            kept.append(barrier(settings, link))
+        try:
+            kept[0].take()
+        except AnotherServer:
+            return False
+        return True
+
+    return take
 
 
 def shortfall(durability: Durability, link: RedisLink) -> str | None:

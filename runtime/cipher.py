@@ -19,18 +19,21 @@ be opened. What cannot be opened stays as it is, with a note of why, and is hand
 from __future__ import annotations
 
 import base64
+import logging
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from holdfast.runtime.clock import monotonic
-from holdfast.runtime.errors import HoldfastError, SetupError, Unopened
+from holdfast.runtime.errors import HoldfastError, NotDurable, SetupError, Unopened
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.message import TAG_FIELD
+
+log = logging.getLogger(__name__)
 
 #: No msgpack begins with this byte.
 MARK = b"\xc1"
@@ -46,6 +49,9 @@ NONCE_BYTES = 28
 #: How many data keys a process remembers, and for how long: one that was shredded is forgotten after that.
 KEPT_MAX = 20_000
 KEPT_S = 300.0
+
+#: How often a data key is read or made anew because another server came before it was safe.
+LASTING_ATTEMPTS = 3
 
 #: What belongs to no instance: answers to callers, and what cannot be read at all.
 NOWHERE = Ref(-1, "", "")
@@ -223,16 +229,40 @@ _SHREDDED = "its key was destroyed when the data of its instance was deleted"
 
 
 class Cipher:
-    """Encrypts and decrypts payloads, for any number of threads."""
+    """Encrypts and decrypts payloads, for any number of threads.
 
-    def __init__(self, namespace: str, ring: KeyRing, store: Secrets, aead: Aead) -> None:
+    Args:
+        namespace: Whose payloads they are.
+        ring: Keeps the master keys.
+        store: Keeps the data keys.
+        aead: Encrypts.
+        epoch: Returns a number that has changed when another server answers the store, as `Losses.epoch`. That server
+            may lack data keys that were read before: whoever has one puts it there before he writes with it again.
+        lasting: Waits until a data key that was kept or read is as durable as what will be encrypted with it; returns
+            False where another server came meanwhile. Whoever commits on the store's connection waits then, and needs none.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        ring: KeyRing,
+        store: Secrets,
+        aead: Aead,
+        *,
+        epoch: Callable[[], int] = lambda: 0,
+        lasting: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._namespace = namespace
         self._ring = ring
         self._store = store
         self._aead = aead
+        self._epoch = epoch
+        self._lasting = lasting
         self._lock = threading.RLock()
         #: By instance: when it was read, what is kept, and its data key (None where that cannot be unwrapped).
         self._known: OrderedDict[str, tuple[float, Secret, bytes | None, str]] = OrderedDict()
+        #: The epoch of now, and when it began: what was read before is read again.
+        self._at, self._since = epoch(), 0.0
 
     # -- payloads
 
@@ -323,7 +353,7 @@ class Cipher:
         with self._lock:
             missing = [ref for ref in dict.fromkeys(refs) if not self._fresh(ref)]
             if missing:
-                for ref, data in zip(missing, self._store.secrets(missing), strict=True):
+                for ref, data in zip(missing, self._kept(missing), strict=True):
                     if data is not None:
                         self._learn(ref, data)
 
@@ -335,7 +365,8 @@ class Cipher:
 
     def renewed(self, ref: Ref) -> bytes:
         """Return what is to be kept for an instance whose data is deleted: a new data key, and that the old is gone."""
-        (data,) = self._store.secrets([ref])
+        with self._lock:
+            (data,) = self._kept([ref])
         old = _secret_decoder.decode(data) if data else None
         gone = (*old.gone, old.id) if old else ()
         return self._made(ref, gone)
@@ -367,7 +398,7 @@ class Cipher:
         with self._lock:
             found = self._fresh(ref)
             if found is None or found[1].id != key_id:
-                (data,) = self._store.secrets([ref])
+                (data,) = self._kept([ref])
                 if data is None:
                     message = f"the data key of {ref} is not in Redis: it was lost, or restored without it"
                     raise LookupError(message)
@@ -384,14 +415,40 @@ class Cipher:
 
     def _current(self, ref: Ref) -> tuple[float, Secret, bytes | None, str]:
         found = self._fresh(ref)
-        if found is None:
-            (data,) = self._store.secrets([ref])
-            found = self._learn(ref, data or self._store.keep([(ref, self._made(ref, ()))])[0])
-        return found
+        if found is not None:
+            return found
+        for _ in range(LASTING_ATTEMPTS):
+            (data,) = self._kept([ref])
+            data = data or self._store.keep([(ref, self._made(ref, ()))])[0]
+            if self._lasting():
+                return self._learn(ref, data)
+        message = f"the data key of {ref} did not last: one server after another came"
+        raise NotDurable(message)
 
     def _fresh(self, ref: Ref) -> tuple[float, Secret, bytes | None, str] | None:
+        epoch = self._epoch()
+        if epoch != self._at:
+            self._at, self._since = epoch, monotonic()
         found = self._known.get(ref.scope)
-        return found if found is not None and monotonic() - found[0] < KEPT_S else None
+        fresh = found is not None and found[0] >= self._since and monotonic() - found[0] < KEPT_S
+        return found if fresh else None
+
+    def _kept(self, refs: Sequence[Ref]) -> list[bytes | None]:
+        """Return what is kept for instances; what the server has lost of that, and this process knows, is put back.
+
+        Where another process has made a new data key meanwhile, that stands.
+        """
+        found = self._store.secrets(refs)
+        lost = [
+            (ref, _encode(self._known[ref.scope][1]))
+            for ref, data in zip(refs, found, strict=True)
+            if data is None and ref.scope in self._known
+        ]
+        if not lost:
+            return found
+        log.warning("data keys are not in Redis any more, and put back", extra={"instances": len(lost)})
+        back = dict(zip((ref for ref, _ in lost), self._store.keep(lost), strict=True))
+        return [data or back.get(ref) for ref, data in zip(refs, found, strict=True)]
 
     def _learn(self, ref: Ref, data: bytes) -> tuple[float, Secret, bytes | None, str]:
         secret = _secret_decoder.decode(data)

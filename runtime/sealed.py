@@ -28,7 +28,7 @@ from holdfast.runtime.cipher import (
 from holdfast.runtime.codec import decode_envelope, encode, encode_envelope
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.effect_queue import PendingEffect, PutOff, Ticket, Waiting
-from holdfast.runtime.errors import HoldfastError, PublishFailed, Unavailable, Undecodable
+from holdfast.runtime.errors import HoldfastError, NotDurable, PublishFailed, Unavailable, Undecodable
 from holdfast.runtime.feed import FeedEntry, ParkedKey, Reader
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.message import Envelope
@@ -459,7 +459,11 @@ class SealedObservations(_Port):
 
 
 class SealedPublisher(_Port):
-    """Commands on their way out. A command to an instance that this process has not met costs a round trip to Redis."""
+    """Commands on their way out.
+
+    A command to an instance that this process has not met costs a round trip to Redis, and a barrier where commits need
+    one: a broker keeps what a lost data key would make unreadable.
+    """
 
     def __init__(self, inner: Any, cipher: Cipher, partitions: int, close: Callable[[], None]) -> None:
         super().__init__(inner, cipher, partitions)
@@ -471,7 +475,7 @@ class SealedPublisher(_Port):
             sealed = self._seal_body(body)
         except HoldfastError as error:
             failed: Future[None] = Future()
-            away = isinstance(error, Unavailable)
+            away = isinstance(error, Unavailable | NotDurable)
             failed.set_exception(PublishFailed(f"nothing was sent: {error}") if away else error)
             return failed
         found: Future[None] = self._inner.publish(partition, sealed)

@@ -2,6 +2,7 @@
 The users shipped in deploy/: everything works under exactly their rights, and what is not theirs is refused.
 """
 
+import base64
 import os
 import re
 import subprocess
@@ -9,13 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pika
 import pika.exceptions
 import pytest
 import redis
 
 from holdfast import Accepted, Rejected, Settings, Supervisor, connect
+from holdfast.actors import wiring
 from holdfast.brokers.scripts import Script
+from holdfast.runtime.cipher import Place
+from holdfast.runtime.config import Durability
+from holdfast.runtime.errors import NotDurable
+from holdfast.runtime.keys import Ref
 from tests.cli.conftest import name
 from tests.cli.desk import ROOT, run
 from tests.conftest import need
@@ -209,6 +216,26 @@ CLIENT_REFUSED = [
     ("HDEL", "{shop.1}:secrets", "x"),
     ("SCAN", "0"),
 ]
+
+
+@pytest.mark.parametrize("user", ["worker", "client"])
+def test_a_new_data_key_may_be_waited_for(
+    user: str, guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Who encrypts for an instance that has no data key yet may see to it that the key lasts; here it does not, for want of
+    a replica, and that is what is said.
+    """
+    monkeypatch.setattr("holdfast.brokers.durability.BARRIER_TIMEOUT_MS", 50)
+    settings = msgspec.structs.replace(
+        guarded.settings(user),
+        encryption_keys=f"k1:{base64.b64encode(bytes(32)).decode()}",
+        durability=Durability.parse("replicated(1)"),
+    )
+    cipher, close = wiring.open_cipher(settings)
+    with pytest.raises(NotDurable, match="only 0 of 1 replicas"):
+        cipher.seal(Place(Ref(0, "box", f"{user}-new"), "command", "c-1"), b"x")
+    close()
 
 
 @pytest.mark.parametrize("user", ["worker", "client"])

@@ -8,11 +8,12 @@ and whatever was answered before something else was asked comes before it in the
 
 import bisect
 import itertools
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from holdfast import Record
@@ -89,8 +90,9 @@ class History:
     dead: Collection[str] = ()
     errands: Sequence[Errand] | None = None
     lines: Mapping[str, Sequence[Line]] | None = None
-    #: How far apart the ticks of the schedule are.
+    #: How far apart the ticks of the schedule are, and since when nothing has been in their way any more.
     every: timedelta | None = None
+    peace: datetime | None = None
     #: What was asked after the last fault, to see that work goes on.
     last: Sequence[Op] | None = None
     _by_key: dict[str, list[Op]] = field(default_factory=dict)
@@ -106,6 +108,7 @@ class History:
         Return every broken promise, a sentence each.
         """
         found = list(self._no_progress())
+        all_times: dict[str, dict[str, int]] = {}
         for key in sorted({*self._by_key, *self.logs}):
             ops, log = self._by_key.get(key, []), self.logs.get(key, ())
             found += wrongs_of_one_log(key, log)
@@ -114,13 +117,14 @@ class History:
             found += wrongs_of_replies(ops, log)
             found += wrongs_of_time(ops, log)
             lines = None if self.lines is None else self.lines.get(key, ())
-            times = {line.event_id: line.at_ms for line in lines or () if line.at_ms}
+            times = all_times[key] = {line.event_id: line.at_ms for line in lines or () if line.at_ms}
             found += wrongs_of_timers(key, log, times)
             if lines is not None:
                 found += wrongs_of_lines(key, log, lines)
             if self.every is not None:
                 found += wrongs_of_ticks(key, log, self.every, times)
         found += wrongs_of_effects(self.ops, self.logs, self.errands)
+        found += wrongs_of_rooms(self.logs, all_times)
         return found
 
     def _no_progress(self) -> Iterator[str]:
@@ -131,8 +135,18 @@ class History:
         for op in self.last:
             if not isinstance(first_of(op.outcome), Accepted):
                 yield f"no progress: after the last fault, {op} came to {op.outcome}"
-        if not any(isinstance(event, Did) for log in self.logs.values() for _, event in _events(log)):
+        events = [event for log in self.logs.values() for _, event in _events(log)]
+        if not any(isinstance(event, Did) for event in events):
             yield "no progress: nothing was decided"
+        if self.peace is not None and not ticked(events, self.peace):
+            yield f"no progress: no tick came after {self.peace:%H:%M:%S}"
+
+
+def ticked(events: Iterable[Any], since: datetime) -> bool:
+    """
+    Say whether a schedule has gone on since a time.
+    """
+    return any(isinstance(event, Struck) and event.tick > since for event in events)
 
 
 def first_of(outcome: Outcome | None) -> Outcome | None:
@@ -386,6 +400,49 @@ def wrongs_of_ticks(key: str, log: Log, every: timedelta, times: Mapping[str, in
     for earlier, later in itertools.pairwise(sorted(ticks)):
         if later - earlier != every:
             yield f"no tick came to {key} between {earlier:%H:%M:%S} and {later:%H:%M:%S}"
+
+
+# -- unique keys
+
+
+class _Stay(NamedTuple):
+    """
+    How long a mill had a room; no end where it has it still.
+    """
+
+    since_ms: int
+    until_ms: float
+    key: str
+    mark: str
+
+
+def wrongs_of_rooms(logs: Mapping[str, Log], times: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """
+    Yield rooms that two mills had at once: those that they still have in any case, others by Redis's clock.
+    """
+    for room, stays in _stays(logs, times).items():
+        here = sorted({stay.key for stay in stays if stay.until_ms == math.inf})
+        if len(here) > 1:
+            yield f"{' and '.join(here)} have room {room} at once"
+        known = sorted(stay for stay in stays if stay.since_ms and stay.until_ms)
+        for earlier, later in itertools.pairwise(known):
+            if earlier.key != later.key and later.since_ms < earlier.until_ms - SLACK_MS:
+                yield f"{later.mark} took room {room} for {later.key} while {earlier.key} had it"
+
+
+def _stays(logs: Mapping[str, Log], times: Mapping[str, Mapping[str, int]]) -> dict[str, list[_Stay]]:
+    found: dict[str, list[_Stay]] = defaultdict(list)
+    for key, log in logs.items():
+        room = ""
+        for event, at_ms in _timed(key, log, times.get(key, {})):
+            if not isinstance(event, Did) or event.room is None:
+                continue
+            if room:
+                found[room][-1] = found[room][-1]._replace(until_ms=at_ms)
+            room = event.room
+            if room:
+                found[room].append(_Stay(at_ms, math.inf, key, mark_of(event.sender, event.number)))
+    return found
 
 
 # -- the read model

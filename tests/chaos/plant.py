@@ -15,7 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +30,7 @@ from holdfast.brokers.keys import Keys
 from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.ports import Member, Transport
-from tests.chaos.history import Errand, History, Line, Op
+from tests.chaos.history import Errand, History, Line, Op, ticked
 from tests.chaos.load import Load
 from tests.chaos.mill import BELL, ENV_FOLDER, ENV_STORE, Milling, app
 from tests.contract.proxy import Proxy
@@ -106,6 +106,8 @@ class Plant:
         self._closing = contextlib.ExitStack()
         self.proxies: list[Proxy] = []
         self.workers: list[Worker] = []
+        #: When all faults were over.
+        self.peace: datetime | None = None
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as opened:
@@ -201,6 +203,26 @@ class Plant:
 
         return self._eventually(shared, patience_s)
 
+    def now_is_peace(self) -> None:
+        """
+        Note when all faults were over, by Redis's clock, which ticks go by.
+        """
+        seconds, micros = self.redis_client.time()
+        self.peace = datetime.fromtimestamp(seconds + micros / 1e6, tz=UTC)
+
+    def await_tick(self, patience_s: float) -> None:
+        """
+        Wait until the schedule has gone on since; whether it has is for the checker to say.
+        """
+        peace = self.peace
+        assert peace is not None
+
+        def comes() -> bool:
+            log = self.inspector.history(Milling, BELL)
+            return ticked((event for record in log for event in record.events), peace)
+
+        self._eventually(comes, patience_s)
+
     def await_idle(self, patience_s: float) -> bool:
         """
         Wait until nothing is left to be done, but the ticks of a schedule that is to come.
@@ -240,6 +262,7 @@ class Plant:
             errands=read_errands(self.folder),
             lines=read_lines(self.folder, self._store, self.inspector, self.redis_client),
             every=timedelta(seconds=1),
+            peace=self.peace,
             last=last,
         )
 

@@ -94,12 +94,14 @@ def chaos(
             tell("the last fault is over; waiting for peace")
             figures.seconds = time.monotonic() - began
             peace = plant.await_workers(PATIENCE_S)
+            plant.now_is_peace()
             load.await_acknowledged(ENOUGH, PATIENCE_S)
             if not load.end(PATIENCE_S):
                 figures.wrongs.append("no progress: senders were never answered")
         if not peace:
             figures.wrongs.append(f"the partitions are not shared: {plant.members()}")
         last = load.probe(PATIENCE_S)
+        plant.await_tick(PATIENCE_S)
         # Without ticks nothing happens any more while it is read what happened.
         plant.inspector.schedules.pause("pulse")
         if not plant.await_idle(PATIENCE_S):

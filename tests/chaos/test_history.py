@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from holdfast import Record
@@ -27,6 +28,8 @@ class Story:
     ops: list[Op] = field(default_factory=list)
     log: list[Record[Any]] = field(default_factory=list)
     bell: list[Record[Any]] = field(default_factory=list)
+    #: The log of another mill.
+    others: list[Record[Any]] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     errands: list[Errand] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
@@ -38,11 +41,16 @@ class Story:
         """
         return History(
             self.ops,
-            {"m": self.log, "bell": self.bell},
+            {"m": self.log, "bell": self.bell, "n": self.others},
             dead=self.dead,
             errands=self.errands,
-            lines={"m": self.lines, "bell": lines_of("bell", self.bell)},
+            lines={
+                "m": self.lines,
+                "bell": lines_of("bell", self.bell),
+                "n": lines_of("n", self.others),
+            },
             every=timedelta(seconds=1),
+            peace=NOON + timedelta(seconds=2),
             last=self.last,
         ).wrongs()
 
@@ -127,8 +135,19 @@ def story() -> Story:
     told.last = [replace(asked(9, "Grind", 12.5, sender="probe"), outcome=Accepted(12, (last,)))]
     told.errands = [Errand("s.2", 1, "k2"), Errand("s.2", 2, "k2"), Errand("s.6", 1, "k6")]
     told.lines = lines_of("m", told.log)
+    # The other mill has a room for a while; see `rent`.
+    told.others = rent(told, ("blue", 20), ("", 21), ("green", 22))
     told.bell = log(*((f"t{second}", Struck(NOON + timedelta(seconds=second))) for second in range(1, 4)))
     return told
+
+
+def rent(told: Story, *rooms: tuple[str, int]) -> list[Record[Any]]:
+    """
+    Return the log of a mill that takes rooms, every second one; no name gives the room back.
+    """
+    told.ops = [op for op in told.ops if op.key != "n"]
+    told.ops += [replace(asked(number, "Rent", 20), key="n") for _, number in rooms]
+    return log(*((f"c{number}", Did("s", number, "Rent", room=room)) for room, number in rooms))
 
 
 def test_a_right_history_passes() -> None:
@@ -169,6 +188,10 @@ def test_a_duplicate_is_told_the_first_outcome() -> None:
 
 
 # -- one violation each
+
+
+def replace_event(event: Any, **changes: Any) -> Any:
+    return msgspec.structs.replace(event, **changes)
 
 
 def lose_a_command(told: Story) -> None:
@@ -299,6 +322,23 @@ def tick_early(told: Story) -> None:
     )
 
 
+def stop_ticking(told: Story) -> None:
+    del told.bell[2]
+
+
+def share_a_room(told: Story) -> None:
+    # While the other has it, from the first to the second of its seconds.
+    events = told.events()
+    room = replace_event(events[0], room="blue")
+    told.rewrite([room, *events[1:]])
+    told.ops[0].kind = "Rent"
+
+
+def keep_a_room_that_another_has(told: Story) -> None:
+    events = told.events()
+    told.rewrite([*events[:-1], replace_event(events[-1], room="green")])
+
+
 def miss_a_line(told: Story) -> None:
     del told.lines[4]
 
@@ -356,6 +396,9 @@ PLANTED: dict[Callable[[Story], None], str] = {
     lose_a_tick: "no tick came to bell between 12:00:01 and 12:00:03",
     tick_twice: "the tick of 12:00:03 came 2 times to bell",
     tick_early: "the tick of 12:00:10 came early to bell",
+    stop_ticking: "no progress: no tick came after 12:00:02",
+    share_a_room: "took room blue for",
+    keep_a_room_that_another_has: "m and n have room green at once",
     miss_a_line: "the read model misses mill/m/5.0",
     apply_a_line_twice: "the read model has mill/m/1.0 2 times",
     swap_two_lines: "the read model has the events of m in another order",

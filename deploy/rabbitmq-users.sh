@@ -12,9 +12,10 @@ ctl=${RABBITMQCTL:-rabbitmqctl}
 own="^${namespace}[.](commands([.][0-9]+)?|ingress|dead)\$"
 nothing='^$'
 
-# user, password, configure, write, read
+# user, password, configure, write, read. The password is handed over on a pipe: arguments are for all to see in ps.
 user() {
-    "$ctl" -q add_user "$1" "$2" 2>/dev/null || "$ctl" -q change_password "$1" "$2"
+    printf '%s\n' "$2" | "$ctl" -q add_user "$1" >/dev/null 2>&1 ||
+        printf '%s\n' "$2" | "$ctl" -q change_password "$1" >/dev/null
     "$ctl" -q set_permissions -p "$vhost" "$1" "$3" "$4" "$5"
 }
 

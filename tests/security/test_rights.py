@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -216,6 +217,34 @@ CLIENT_REFUSED = [
     ("HDEL", "{shop.1}:secrets", "x"),
     ("SCAN", "0"),
 ]
+
+
+def test_making_the_users_shows_no_password(tmp_path: Path) -> None:
+    """
+    Whoever lists the processes meanwhile sees names alone: the passwords go another way, also where the users are there.
+    """
+    for status in (0, 1):
+        tool, said = tmp_path / "rabbitmqctl", tmp_path / "said"
+        # It fails to add users where they are there already, as the real one does.
+        tool.write_text(
+            f'#!/bin/sh\necho "$@" >> {said}.args\n'
+            f'case "$2" in set_permissions) ;; *) cat >> {said}.in ;; esac\n'
+            f'case "$2" in add_user) exit {status} ;; esac\n'
+        )
+        tool.chmod(0o755)
+        given = {
+            "RABBITMQCTL": str(tool),
+            "WORKER_PASSWORD": "sesame one",
+            "CLIENT_PASSWORD": "sesame two",
+            "FOREIGN_PASSWORD": "sesame three",
+        }
+        subprocess.run(["sh", str(DEPLOY / "rabbitmq-users.sh")], env=os.environ | given, check=True)
+    asked, told = Path(f"{said}.args").read_text(), Path(f"{said}.in").read_text().split("\n")
+
+    assert "change_password holdfast-worker" in asked
+    assert "sesame" not in asked
+    # Once where there were no users, and twice where adding them failed.
+    assert {"sesame one": 3, "sesame two": 3, "sesame three": 3, "": 1} == Counter(told)
 
 
 @pytest.mark.parametrize("user", ["worker", "client"])

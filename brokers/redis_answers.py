@@ -7,6 +7,7 @@ the first outcome.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,7 +23,12 @@ from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink, unavailable
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.config import Settings
+from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.ids import new_id
+
+log = logging.getLogger(__name__)
+
+_decoder = msgspec.msgpack.Decoder(tuple[str, bytes])
 
 #: How long the listener waits for a message before it looks whether it should stop.
 LISTEN_STEP_S = 1.0
@@ -134,11 +140,11 @@ class RedisMailbox:
     def _listen(self) -> None:
         again = False
         while not self._closing.is_set():
-            link = RedisLink(self._settings)
             try:
-                with link:
+                # A link reads certificates anew, which may be missing just now; and who asks again may be refused.
+                with RedisLink(self._settings) as link:
                     self._receive(link, again=again)
-            except (redis.exceptions.RedisError, OSError) as error:
+            except (redis.exceptions.RedisError, OSError, HoldfastError) as error:
                 self._failure = error
                 self._listening.clear()
                 self._closing.wait(0.2)
@@ -156,7 +162,11 @@ class RedisMailbox:
                 if again:
                     self._on_reconnect()
             elif message["type"] == "message":
-                command_id, answer = msgspec.msgpack.decode(message["data"], type=tuple[str, bytes])
+                try:
+                    command_id, answer = _decoder.decode(message["data"])
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    log.warning("no answer came in the place of one")
+                    continue
                 with self._lock:
                     future = self._expected.pop(command_id, None)
                 if future is not None:
@@ -171,5 +181,5 @@ class RedisMailbox:
 
     def _wake(self) -> None:
         """Send the listener something to look up for; without a server it looks up by itself."""
-        with suppress(redis.exceptions.RedisError, OSError), RedisLink(self._settings) as link:
+        with suppress(redis.exceptions.RedisError, OSError, HoldfastError), RedisLink(self._settings) as link:
             link.client.publish(self._channel, b"")

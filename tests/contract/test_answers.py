@@ -4,6 +4,9 @@ Answers: what callers are told, and refusals that stay refused.
 
 import pytest
 
+from holdfast.brokers.redis_link import RedisLink
+from holdfast.runtime.config import Settings
+from holdfast.runtime.errors import Overloaded, SettingsError
 from tests import controls
 from tests.contract.threads import begin, together
 from tests.contract.worlds import RedisWorld, World
@@ -172,6 +175,54 @@ def test_a_mailbox_comes_back(redis_world: RedisWorld) -> None:
         if client["name"] == f"holdfast-{redis_world.settings.namespace}":
             redis_world.client.client_kill_filter(_id=client["id"])
     eventually(lambda: told == [True])
+    redis_world.desk().reply([(address, b"yes")])
+
+    assert b"yes" == future.result(SECONDS_MAX)
+
+
+def test_a_mailbox_outlives_what_is_no_answer(redis_world: RedisWorld) -> None:
+    """
+    Whatever is said on its channel, and by whom: the listener goes on, and hears the next answer.
+    """
+    address, future = redis_world.mailbox().expect("c-1")
+    channel = redis_world.keys.replies(address.partition("/")[0])
+    for said in (b"", b"\xc1", b"\x92\xa1a", b"\x92\x01\x02", b"\x92\xa2\xff\xff\xc4\x00"):
+        assert 1 == redis_world.client.publish(channel, said)
+    redis_world.desk().reply([(address, b"yes")])
+
+    assert b"yes" == future.result(SECONDS_MAX)
+
+
+def test_a_mailbox_comes_back_to_what_was_not_ready(
+    redis_world: RedisWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A certificate that is missing when the line breaks, and a sender that takes nothing when it is back, are tried again.
+    """
+    trouble: list[str] = []
+    told: list[bool] = []
+
+    def link(settings: Settings) -> RedisLink:
+        if trouble:
+            trouble.append("no link")
+            raise SettingsError("HOLDFAST_TLS_CA_FILE is a.pem, which cannot be read")
+        return RedisLink(settings)
+
+    def ask_again() -> None:
+        told.append(True)
+        if len(told) == 1:
+            raise Overloaded
+
+    mailbox = redis_world.mailbox(on_reconnect=ask_again)
+    address, future = mailbox.expect("c-1")
+    monkeypatch.setattr("holdfast.brokers.redis_answers.RedisLink", link)
+    trouble.append("begins")
+    for client in redis_world.client.client_list(_type="pubsub"):
+        if client["name"] == f"holdfast-{redis_world.settings.namespace}":
+            redis_world.client.client_kill_filter(_id=client["id"])
+    eventually(lambda: len(trouble) >= 3)
+    trouble.clear()
+    eventually(lambda: told == [True, True])
     redis_world.desk().reply([(address, b"yes")])
 
     assert b"yes" == future.result(SECONDS_MAX)

@@ -84,7 +84,11 @@ def _decided_again(world: World, witness: Witness, ref: Ref, number: int, entry:
 
 
 def _in_order(world: World, witness: Witness) -> None:
-    """One sender's commands to one key are decided in the order sent; what was given up aside."""
+    """One sender's commands to one key are decided in the order sent; what was given up aside.
+
+    So is what may have been refused in its turn: of a refusal that nobody was told there is no trace, and when the batch
+    is done again the state may have become another.
+    """
     for sender in world.senders:
         last: dict[tuple[str, str], tuple[int, Name]] = {}
         for name in sender.confirmed:
@@ -92,10 +96,17 @@ def _in_order(world: World, witness: Witness) -> None:
             if record is None:
                 continue
             before = last.get(name[:2])
-            if before is not None and before[0] > record[0]:
+            overtaken = before is not None and before[0] > record[0]
+            if before is not None and overtaken and not _refused(world, before[1], record[0]):
                 message = f"{name} was decided before {before[1]}, which its sender had sent first"
                 raise BrokenPromise(message)
             last[name[:2]] = (record[0], name)
+
+
+def _refused(world: World, name: Name, seq: int) -> bool:
+    """Return whether a command may have been refused before a record was made."""
+    partition = partition_of(name.workflow, name.key, world.settings.partitions)
+    return world.witness.refusable(name, Ref(partition, name.workflow, name.key), seq)
 
 
 def _effects(world: World, witness: Witness) -> None:

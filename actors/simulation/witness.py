@@ -16,7 +16,7 @@ from holdfast.actors.simulation.strands import Crash
 from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.control import decode_control
 from holdfast.runtime.dead_letter import DeadLetter
-from holdfast.runtime.decision import Reject
+from holdfast.runtime.decision import Accept
 from holdfast.runtime.effect import EffectContext
 from holdfast.runtime.effect_queue import Ticket
 from holdfast.runtime.errors import HoldfastError, Undecodable
@@ -136,6 +136,9 @@ class Witness:
         #: By instance, its states by sequence number.
         self.states: dict[Ref, list[Any]] = {}
         self.entries: dict[Ref, list[Entry[Any]]] = {}
+        #: By workflow and unique key, the unfinished instance that has it by its state, and the other way round.
+        self.holders: dict[tuple[str, str], Ref] = {}
+        self._held: dict[Ref, tuple[str, str]] = {}
         self.commits = 0
         self.durable = 0
         self.sights: dict[str, Callable[..., None]] = {
@@ -233,11 +236,17 @@ class Witness:
             return
         self.broken(f"command {name} was acknowledged, but was neither decided nor refused nor given up")
 
-    def refusable(self, name: Name, ref: Ref) -> bool:
-        """Return whether the workflow refuses a command in a state that there was since it was published."""
+    def refusable(self, name: Name, ref: Ref, until: int | None = None) -> bool:
+        """Return whether the workflow refuses a command in a state that there was since it was published.
+
+        Args:
+            name: The command.
+            ref: Its instance.
+            until: Only in states that there were before this record.
+        """
         sighting, world = self.messages[name], self._world
         instance = world.server.instances.get(ref)
-        if instance is not None and instance.run_state.finished:
+        if until is None and instance is not None and instance.run_state.finished:
             return True
         definition = world.app.definition(name.workflow)
         try:
@@ -245,14 +254,23 @@ class Witness:
         except HoldfastError:
             # A control, which the table of run states refuses.
             return decode_control(sighting.envelope.payload) is not None
-        if definition.has_unique_key:
-            return True
         workflow, now = definition.workflow, world.clock.now()
         states = self.states.get(ref, [workflow.initial()])
-        for state in states[sighting.seq :]:
-            if isinstance(workflow.decide(now, state, command), Reject) or workflow.is_terminal(state):
+        for state in states[sighting.seq : until]:
+            decision = workflow.decide(now, state, command)
+            if not isinstance(decision, Accept) or workflow.is_terminal(state):
+                return True
+            if definition.has_unique_key and self._wants_another_key(workflow, state, decision.events):
                 return True
         return False
+
+    @staticmethod
+    def _wants_another_key(workflow: Any, state: Any, events: Sequence[Any]) -> bool:
+        """Return whether an instance needs a unique key that it does not have: another may have had it just then."""
+        after = state
+        for event in events:
+            after = workflow.evolve(after, event)
+        return bool(workflow.unique_key(after)) and workflow.unique_key(after) != workflow.unique_key(state)
 
     def _replied(self, _machine: Machine, _result: None, answers: Sequence[tuple[str, bytes]]) -> None:
         for address, data in answers:
@@ -319,9 +337,29 @@ class Witness:
             verb = entry.control.verb if entry.control is not None else events
             world.tell(machine.name, f"commits record {len(log)} of {where}: {entry.command_id} -> {verb}")
             world.counts["records"] += 1
+        if definition.has_unique_key:
+            self._holds(ref, definition.workflow.unique_key(states[-1]) or "")
         for effect in commit.effects:
             self.intents[effect.workflow, effect.key, effect.id] = Intent(effect, self.commits)
         self._set_timers(commit)
+
+    def _holds(self, ref: Ref, unique: str) -> None:
+        """See which unique key an instance has after a commit."""
+        server, definition = self._world.server, self._world.app.definition(ref.workflow)
+        before = self._held.pop(ref, None)
+        if before is not None:
+            del self.holders[before]
+        over = server.instances[ref].run_state.finished or definition.workflow.is_terminal(
+            self.states[ref][-1]
+        )
+        if not unique or over:
+            return
+        other = self.holders.setdefault((ref.workflow, unique), ref)
+        if other != ref:
+            self.broken(
+                f"{ref.workflow}/{ref.key} has the unique key {unique!r}, which {other.workflow}/{other.key} has too"
+            )
+        self._held[ref] = ref.workflow, unique
 
     def _set_timers(self, commit: Commit) -> None:
         now_ms, partition = self._world.server.now_ms(), commit.ref.partition

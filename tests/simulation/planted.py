@@ -13,6 +13,7 @@ from holdfast.actors.effect_job import Job
 from holdfast.actors.simulation.store import MemoryWriting
 from holdfast.brokers.memory import MemoryJournal, MemoryServer
 from holdfast.brokers.memory_timers import MemoryTimers
+from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.runtime.actor import Actor, Handled
 from holdfast.runtime.head_start import HeadStart
 from holdfast.runtime.loopback import LoopbackConsumer, Parcel
@@ -20,6 +21,7 @@ from holdfast.runtime.ports import Commit, CommitResult, Delivery
 from holdfast.runtime.timers import Fired
 from holdfast.runtime.turn import Turn
 from holdfast.runtime.turn_result import TurnResult
+from holdfast.runtime.uniques import Claim, Claimed, ClaimResult, Contested
 
 Patch = pytest.MonkeyPatch
 
@@ -295,7 +297,6 @@ def places_are_not_given_back(patch: Patch) -> None:
     patch.setattr(HeadStart, "abandon", lambda _self: None)
 
 
-#: Every bug, and what its finder says.
 def what_may_be_held_is_forgotten(patch: Patch) -> None:
     """
     An effect of which nobody knows whether its commit has begun it is left to whoever reads it, here or elsewhere.
@@ -303,6 +304,42 @@ def what_may_be_held_is_forgotten(patch: Patch) -> None:
     patch.setattr(Desk, "doubt", lambda _self, _partitions: None)
 
 
+def unique_keys_for_everybody(patch: Patch) -> None:
+    """
+    Whoever claims a unique key gets it.
+    """
+    patch.setattr(MemoryUniques, "_has", lambda *_: False)
+
+
+def claims_that_nobody_minds(patch: Patch) -> None:
+    """
+    What another is just about to have is given away.
+    """
+    honest = MemoryUniques._claim
+
+    def claim(self: MemoryUniques, one: Claim) -> ClaimResult:
+        found = honest(self, one)
+        return Claimed(self._server.now_ms() + 10_000) if isinstance(found, Contested) else found
+
+    patch.setattr(MemoryUniques, "_claim", claim)
+
+
+def the_last_comes_first(patch: Patch) -> None:
+    """
+    A batch is decided from its end.
+    """
+    honest = Turn.run
+
+    def run(self: Turn, deliveries: Sequence[Delivery]) -> TurnResult:
+        return honest(self, deliveries[::-1])
+
+    patch.setattr(Turn, "run", run)
+
+
+#: Bugs with unique keys, which the tenants find.
+UNIQUE_BUGS = (unique_keys_for_everybody, claims_that_nobody_minds)
+
+#: Every other bug, and what its finder says.
 BUGS: dict[Callable[[Patch], None], str] = {
     no_fencing: "is not what the workflow decides|was written, which had|written under an old token|applied twice",
     acknowledged_before_the_commit: "was acknowledged, but was neither",

@@ -19,12 +19,14 @@ from holdfast.testing import Faults, Run, SimulationFailure, simulate
 from tests.controls import Add, Added, Counter
 from tests.simulation.bells import Bell, bells
 from tests.simulation.shop import Bank, Journeys, Revenue, ShopOrder, customers, shop
+from tests.simulation.tenants import ROOMS, Tenant, moves, tenants
 
 ROOT = Path(__file__).parent.parent.parent
 
 #: Seeds of each app, in parts that several processes can share; the planted bugs of the other file are found by fewer.
 SHOP_SEEDS = [range(start, start + 200) for start in range(0, 800, 200)]
 COUNTER_SEEDS = [range(start, start + 250) for start in range(0, 1_000, 250)]
+TENANT_SEEDS = [range(200)]
 BELL_SEEDS = [range(start, start + 200) for start in range(0, 400, 200)]
 
 
@@ -135,6 +137,20 @@ def test_schedules_survive_everything(seeds: range) -> None:
         assert {timedelta(minutes=10)} == set(gaps)
 
     simulate(bells(), lambda _random: [], seeds=seeds, check=check)
+
+
+@pytest.mark.parametrize("seeds", TENANT_SEEDS, ids=str)
+def test_tenants_survive_everything(seeds: range) -> None:
+    """
+    However claims, commits and what follows them are torn apart, no room has two tenants, and none stays locked.
+    """
+
+    def check(run: Run) -> None:
+        rooms = [run.state(Tenant, key) for key in run.keys(Tenant)]
+        assert all(rooms.count(room) <= 1 for room in ROOMS)
+
+    report = simulate(tenants(), moves, seeds=seeds, check=check)
+    assert report.counts["records"] > 3 * len(seeds)
 
 
 def test_without_faults_nothing_goes_wrong() -> None:

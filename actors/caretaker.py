@@ -18,7 +18,7 @@ from holdfast.runtime.codec import encode, encode_envelope
 from holdfast.runtime.control import DeleteData
 from holdfast.runtime.dead_letter import sentence_of
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HoldfastError
+from holdfast.runtime.errors import Ending, HoldfastError
 from holdfast.runtime.faults import Point
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import partition_of
@@ -115,6 +115,8 @@ class Caretaker:
                 state = self._reader.state(definition.type, listed.key, None)
                 archive(Archived(definition.type, listed.key, listed.run_state, state, records))
                 faults.reach(Point.ARCHIVED)
+            except Ending:
+                raise
             except BaseException as error:  # noqa: BLE001 - user code; the instance stays until its archive takes it
                 facts = {"workflow": definition.type, "key": listed.key, "error": sentence_of(error)}
                 log.warning("instance could not be archived, so it is kept", extra=facts)

@@ -17,7 +17,7 @@ from holdfast.runtime.app import App
 from holdfast.runtime.clock import Clock, from_ms, to_ms
 from holdfast.runtime.codec import decode_envelope, encode, encode_envelope, encode_message
 from holdfast.runtime.dead_letter import sentence_of
-from holdfast.runtime.errors import Undecodable, UsageError
+from holdfast.runtime.errors import Ending, Undecodable, UsageError
 from holdfast.runtime.ids import new_id
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.message import Command, Envelope, follow
@@ -103,6 +103,8 @@ class Ticks:
             return [self._report(envelope, TickBusy(send.name, send.tick))]
         try:
             made = self._made(envelope, schedule, send)
+        except Ending:
+            raise
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; the schedule keeps it and tries again
             log.warning(
                 "command of a tick was not made",

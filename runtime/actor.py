@@ -17,7 +17,7 @@ from holdfast.runtime.cipher import check_open, is_sealed
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import encode
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HistoryError, Unopened, message_of
+from holdfast.runtime.errors import Ending, HistoryError, Unopened, message_of
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import Opened
@@ -111,6 +111,8 @@ class Actor:
         for event in entry.events:
             try:
                 state = evolve(state, event)
+            except (Ending, KeyboardInterrupt):  # of a client whose user has enough
+                raise
             except BaseException as error:
                 message = (
                     f"{self.definition.name}.evolve failed on {type(event).__name__} in record {seq} of {self.ref}: "

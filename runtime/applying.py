@@ -21,7 +21,7 @@ from holdfast.runtime import faults
 from holdfast.runtime.bearings import call_for
 from holdfast.runtime.clock import Clock, from_ms, to_ms
 from holdfast.runtime.dead_letter import sentence_of, traceback_of
-from holdfast.runtime.errors import HistoryError, HoldfastError, Unavailable, message_of
+from holdfast.runtime.errors import Ending, HistoryError, HoldfastError, Unavailable, message_of
 from holdfast.runtime.faults import Point
 from holdfast.runtime.feed import Feed, FeedEntry, ParkedKey, Reader, ReadModel
 from holdfast.runtime.keys import Ref
@@ -350,6 +350,8 @@ class _Turn:
                 result = call_for(context, handler, context)
                 if result is not None:
                     call_for(context, self.call, result)
+            except Ending:
+                raise
             except BaseException as error:
                 # What is no Exception as well: a handler that exits or was cancelled must not stop all others.
                 raise EventFailed("handler", seq, index, name, error) from error

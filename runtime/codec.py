@@ -16,6 +16,7 @@ import msgspec
 
 from holdfast.runtime.cipher import check_open, check_record_open
 from holdfast.runtime.errors import (
+    Ending,
     HistoryError,
     PayloadTooLarge,
     Undecodable,
@@ -175,6 +176,8 @@ class MessageCodec(Generic[M]):
     def _upcast(self, tag: str, values: dict[str, Any]) -> list[Any]:
         try:
             made = self._upcasters[tag](values)
+        except (Ending, KeyboardInterrupt):  # of a client whose user has enough
+            raise
         except BaseException as error:
             message = f"the upcaster of {self._owner} for {tag!r} failed: {type(error).__name__}: {message_of(error)}"
             raise Undecodable(message) from error

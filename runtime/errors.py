@@ -118,6 +118,10 @@ class DataDeleted(HoldfastError):
     """The instance's data was deleted on request."""
 
 
+class Ending(BaseException):
+    """What runs is to end, whoever's code it is in just then; that code has not failed."""
+
+
 def message_of(error: BaseException) -> str:
     """Return what an error says; user code may raise what raises when it is asked, and nothing may stop at that."""
     try:

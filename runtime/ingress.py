@@ -15,7 +15,7 @@ from holdfast.runtime.app import App
 from holdfast.runtime.clock import to_ms
 from holdfast.runtime.codec import check_size, encode
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HoldfastError, KeyRefused, Undecodable, message_of
+from holdfast.runtime.errors import Ending, HoldfastError, KeyRefused, Undecodable, message_of
 from holdfast.runtime.ids import ID_BYTES_MAX, new_id
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.mailbox import whole
@@ -71,7 +71,7 @@ def translate(
 def _key(definition: Definition, command: Any) -> str:
     try:
         return definition.key_of(command)
-    except HoldfastError:
+    except (HoldfastError, Ending):
         raise
     except BaseException as error:
         message = (

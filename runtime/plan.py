@@ -22,7 +22,7 @@ from holdfast.runtime.codec import check_size, encode, encode_envelope, encode_m
 from holdfast.runtime.control import RESUME_TIMER, TARGETS, VERBS, Control, DeleteData, Pause, Resume
 from holdfast.runtime.decision import Accept, Decision, Reject, Timer
 from holdfast.runtime.definition import Definition
-from holdfast.runtime.errors import HistoryError, HoldfastError, UsageError, WorkflowError
+from holdfast.runtime.errors import Ending, HistoryError, HoldfastError, UsageError, WorkflowError
 from holdfast.runtime.instance import RunState, move
 from holdfast.runtime.keys import check_key
 from holdfast.runtime.mailbox import Letter
@@ -179,6 +179,8 @@ def make_plan(
             trace = span.trace if span is not None else envelope.trace
             try:
                 moved = _control(plan, letter, letter.command, trace, payload_bytes_max)
+            except Ending:
+                raise
             except BaseException as error:  # noqa: BLE001 - what it says may be too long, and scrub is user code
                 plan.failures.append((letter, error))
             else:
@@ -207,6 +209,8 @@ def make_plan(
             trace = span.trace if span is not None else envelope.trace
             try:
                 _decide(plan, letter, trace, payload_bytes_max, taken or {})
+            except Ending:
+                raise
             except BaseException as error:  # noqa: BLE001 - user code may raise anything; it becomes a dead letter
                 _fail(plan, letter, error, trace)
             finally:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
 
+from holdfast.runtime.errors import Ending
+
 #: What each turn of a strand takes: so time goes on however busy everybody is.
 STEP_S = 0.00002
 #: A run that takes more turns than this goes round in circles.
@@ -26,7 +28,7 @@ except ImportError:
     _greenlet = None
 
 
-class Crash(BaseException):
+class Crash(Ending):
     """The simulated process died here."""
 
 

@@ -17,7 +17,7 @@ from holdfast.runtime.actor import (
     start,
 )
 from holdfast.runtime.codec import encode
-from holdfast.runtime.errors import HistoryError
+from holdfast.runtime.errors import Ending, HistoryError
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.message import Event
 from holdfast.runtime.ports import Opened
@@ -236,3 +236,20 @@ def test_the_first_record_that_cannot_be_read_is_told_of() -> None:
 
     with pytest.raises(HistoryError, match="record 2 of order/o-1 cannot be read"):
         fold(DEFINITION, opened(log))
+
+
+@pytest.mark.parametrize("ending", [Ending, KeyboardInterrupt])
+def test_who_is_interrupted_amid_a_fold_is_interrupted(
+    ending: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Ctrl-C in a program that reads a long history is no fault of the history, nor is the end of a simulated process.
+    """
+
+    def evolve(self: controls.Order, state: OrderState, event: Event) -> OrderState:
+        raise ending
+
+    monkeypatch.setattr(controls.Order, "evolve", evolve)
+
+    with pytest.raises(ending):
+        fold(DEFINITION, opened([controls.entry()]))

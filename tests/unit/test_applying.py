@@ -17,7 +17,7 @@ from holdfast.runtime.app import App
 from holdfast.runtime.applying import Applied, Applier, Work
 from holdfast.runtime.clock import ManualClock, to_ms
 from holdfast.runtime.codec import encode
-from holdfast.runtime.errors import Unavailable
+from holdfast.runtime.errors import Ending, Unavailable
 from holdfast.runtime.feed import FeedEntry, ParkedKey, Reader
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.loss import Known
@@ -411,3 +411,14 @@ def test_whatever_a_handler_raises_parks_its_instance(
 
     assert ("bad", error) == (parked.key, parked.error)
     assert [1] == bench.numbers("good")
+
+
+def test_a_process_that_ends_amid_a_handler_parks_nothing(bench: Bench) -> None:
+    """
+    The handler has not failed: whoever goes on applies the event.
+    """
+    ref = bench.record("k", 13)
+    bench.seen.rude[13] = Ending()
+
+    with pytest.raises(Ending):
+        bench.apply(bench.work(ref, 1))

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.brokers.memory import MemoryJournal
 from holdfast.runtime import plan
-from holdfast.runtime.errors import Unavailable
+from holdfast.runtime.errors import Ending, Unavailable
 from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.ports import Commit, CommitResult, Delivery
 from holdfast.runtime.suspicion import SUSPECT_REDELIVERIES
@@ -17,7 +17,7 @@ from tests.unit.desk import IMPATIENT, Desk, ids, raw, ref, replies, sent
 from tests.unit.trouble import Do, Troublemaker
 
 
-class WorkerKilled(BaseException):
+class WorkerKilled(Ending):
     """
     What stands for the end of the process.
     """

@@ -184,6 +184,10 @@ class Spec(msgspec.Struct, frozen=True):
         return tick.astimezone(ZoneInfo(self.tz))
 
 
+#: Longer than any change of the clock for summer or winter, and the hours that it repeats.
+NIGHT = timedelta(hours=3)
+
+
 def ticks_after(spec: Spec, moment: datetime) -> Iterator[datetime]:
     """Yield the ticks after a time, in order and in UTC."""
     if spec.every_ms:
@@ -192,7 +196,10 @@ def ticks_after(spec: Spec, moment: datetime) -> Iterator[datetime]:
             yield from_ms(at_ms)
             at_ms += spec.every_ms
     for tick in CronSim(_line(spec), spec.local(moment)):
-        yield tick.astimezone(UTC)
+        found = tick.astimezone(UTC)
+        # From the second of two hours of one name the line begins with what it has in the first.
+        if found > moment:
+            yield found
 
 
 def ticks_before(spec: Spec, moment: datetime) -> Iterator[datetime]:
@@ -204,6 +211,9 @@ def ticks_before(spec: Spec, moment: datetime) -> Iterator[datetime]:
             at_ms -= spec.every_ms
     # The line is read backwards from the next whole second, which leaves out where it begins.
     begin = moment.replace(microsecond=0) + timedelta(seconds=1)
+    if spec.local(begin).utcoffset() != spec.local(begin - NIGHT).utcoffset():
+        # Nor does it find, from within the hours around a change of the clock, what came in them.
+        begin += NIGHT
     for tick in CronSim(_line(spec), spec.local(begin), reverse=True):
         found = tick.astimezone(UTC)
         if found <= moment:

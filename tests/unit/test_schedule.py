@@ -199,6 +199,22 @@ def test_ticks_of_a_cron_line(cron: str, tz: str, begin: datetime, expected: lis
     assert found[0] not in list(islice(ticks_after(spec, found[0]), 3))
 
 
+@pytest.mark.parametrize("cron", ["30 2 * * *", "15 1,2,3 * * *", "*/10 * * * *", "0 * * * *", "0 2 * * *"])
+@pytest.mark.parametrize("night", [SPRING, AUTUMN])
+def test_the_next_tick_and_the_last_one_are_found_from_any_moment(cron: str, night: datetime) -> None:
+    """
+    Also in the hour that comes twice: whoever looks from there does not find the tick that came in the first of them.
+    """
+    spec = schedule(cron=cron, tz=BERLIN).spec
+    ticks = list(islice(ticks_after(spec, night), 200))
+
+    for minutes in range(0, 18 * 60, 7):
+        moment = night + timedelta(minutes=minutes, seconds=11)
+        assert next(tick for tick in ticks if tick > moment) == next(ticks_after(spec, moment))
+        if moment > ticks[0]:
+            assert max(tick for tick in ticks if tick <= moment) == next(ticks_before(spec, moment))
+
+
 def test_ticks_of_an_interval() -> None:
     """
     They are its multiples, wherever one begins to look; a tick is not after itself, but at or before itself.

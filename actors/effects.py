@@ -182,6 +182,7 @@ class EffectLane:
 
     def _tend(self, ports: Ports) -> None:
         """Do what the desk calls for in every round."""
+        self._threads.watch()
         self._loop.watch()
         self._start(ports)
 

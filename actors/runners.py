@@ -41,6 +41,10 @@ class Runner(Protocol):
         """Start attempts; never waits for them."""
         ...
 
+    def watch(self) -> None:
+        """See to what could not be done at once. To be called every now and then, by one thread."""
+        ...
+
     def close(self) -> None:
         """Take nothing more, and stop what can be stopped."""
         ...
@@ -66,17 +70,38 @@ class Threads:
         self._lock = threading.Lock()
         self._busy = 0
         self._alive = 0
+        #: Whether the operating system had no thread for us, and that was said.
+        self._short = False
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Hand attempts to threads that are free, or new ones."""
         with self._lock:
             self._busy += len(jobs)
+        self._jobs.extend(jobs)
+        self._grow()
+        self._call()
+
+    def watch(self) -> None:
+        """Start threads that could not be started before."""
+        if self._busy > self._alive:
+            self._grow()
+
+    def _grow(self) -> None:
+        """Have as many threads as there are attempts; where there are no more to be had, those that are there do."""
+        with self._lock:
             missing = max(0, self._busy - self._alive)
             self._alive += missing
-        for _ in range(missing):
-            threading.Thread(target=self._serve, name="holdfast-effect", daemon=True).start()
-        self._jobs.extend(jobs)
-        self._call()
+        for started in range(missing):
+            try:
+                threading.Thread(target=self._serve, name="holdfast-effect", daemon=True).start()
+            except RuntimeError as error:
+                with self._lock:
+                    self._alive -= missing - started
+                if not self._short:
+                    self._short = True
+                    log.warning("effects have to wait for threads", extra={"error": str(error)})
+                return
+        self._short = False
 
     def _call(self) -> None:
         """Wake a thread, unless one is about to look around anyhow."""

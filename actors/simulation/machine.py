@@ -179,6 +179,9 @@ class SimulatedThreads:
         if job.end(claim):
             self._ended(job, result, error)
 
+    def watch(self) -> None:
+        """Do nothing: there are always strands to be had."""
+
     def close(self) -> None:
         """Do nothing: what runs ends with its process."""
 

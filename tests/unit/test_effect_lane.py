@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -334,6 +335,34 @@ def test_a_result_whose_key_cannot_be_told_is_a_failure_of_the_effect(
 
     errors = [letter.error for letter in bench.ports().dead_letters.list(kind="effect")]
     assert ["SystemExit: 6"] * 3 == errors
+
+
+def test_where_no_more_threads_can_be_had_those_that_are_there_do_the_work(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    An operating system may refuse them; what was begun is run all the same, a little later.
+    """
+    ran: list[str] = []
+    start, started = threading.Thread.start, Counter[str]()
+
+    def limited(thread: threading.Thread) -> None:
+        started[thread.name] += 1
+        # Not even the first one can be had at first.
+        if thread.name == "holdfast-effect" and started[thread.name] != 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    @bench.app.effect(ChargeCard)
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None:
+        ran.append(ctx.effect_id)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    for number in range(3):
+        bench.put(id=f"c-{number}:0")
+    bench.work()
+
+    assert ["c-0:0", "c-1:0", "c-2:0"] == sorted(ran)
 
 
 def test_a_death_behind_a_dead_letter_does_not_change_what_it_says(bench: Bench) -> None:

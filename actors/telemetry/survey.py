@@ -103,16 +103,19 @@ class Surveyor:
             pause_s = DUTY_STEP_S
             if self._on_duty():
                 began = monotonic()
+                # How long a failure took says nothing of what a look costs.
+                pause_s = SURVEY_S
                 try:
                     ports = ports or self._open_ports()
-                    self._found = survey(self._app, ports, self._transport)
+                    found = survey(self._app, ports, self._transport)
                 except HoldfastError as error:
                     log.warning("survey failed", extra={"error": str(error)})
                 except Exception:
                     log.exception("survey failed")
-                pause_s = max(SURVEY_S, (monotonic() - began) / SHARE)
-                if self._found is not None:
-                    self._found.valid_s = 3 * pause_s
+                else:
+                    pause_s = max(SURVEY_S, (monotonic() - began) / SHARE)
+                    found.valid_s = 3 * pause_s
+                    self._found = found
             self._stopping.wait(pause_s)
         if ports is not None:
             ports.close()

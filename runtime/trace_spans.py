@@ -45,8 +45,13 @@ class Span:
     error: str | None = None
 
 
-def spans_of(trace: InstanceTrace, namespace: str) -> list[Span]:
-    """Return the spans of a trace, the instance's own first, each behind the one above it."""
+def spans_of(trace: InstanceTrace, namespace: str, *, messages: bool = True) -> list[Span]:
+    """Return the spans of a trace, the instance's own first, each behind the one above it.
+
+    Args:
+        trace, namespace: Of what, and where it is.
+        messages: Whether they carry what errors say: with a payload in it, maybe. Else their types alone.
+    """
     scope = f"{namespace}/{trace.workflow}/{len(trace.key)}/{trace.key}"
     trace_id = _digest(f"trace {scope}", 16)
     root_id = _digest(f"span {scope}", 8)
@@ -83,9 +88,11 @@ def spans_of(trace: InstanceTrace, namespace: str) -> list[Span]:
                 ),
                 start_ns=_ns(began),
                 end_ns=max(_ns(ended), _ns(began)),
-                attributes=_attributes(node),
+                attributes=_attributes(node, _reason(node, messages=messages)),
                 link=_link(node),
-                error=(node.reason or str(node.status)) if node.status in _FAILED else None,
+                error=(_reason(node, messages=messages) or str(node.status))
+                if node.status in _FAILED
+                else None,
             )
         )
     return found
@@ -100,7 +107,15 @@ def _instance(workflow: str, key: str) -> dict[str, Value]:
     }
 
 
-def _attributes(node: TraceNode) -> dict[str, Value]:
+def _reason(node: TraceNode, *, messages: bool) -> str:
+    """Return why something is as it is; what stands at a record was said by a person, or has no error in it."""
+    if messages or node.kind is NodeKind.RECORD:
+        return node.reason
+    kind, colon, _ = node.reason.partition(": ")
+    return kind if colon and kind.isidentifier() else ""
+
+
+def _attributes(node: TraceNode, reason: str) -> dict[str, Value]:
     effect, timer = node.kind is NodeKind.EFFECT, node.kind is NodeKind.TIMER
     found: dict[str, Any] = {
         names.SEQ: node.seq,
@@ -115,7 +130,7 @@ def _attributes(node: TraceNode) -> dict[str, Value]:
         names.EVENTS: tuple(describe(event) for event in node.events),
         names.TIMER: node.timer,
         names.TIMER_DUE: node.until.isoformat() if timer and node.until is not None else "",
-        names.REASON: node.reason,
+        names.REASON: reason,
         names.DEAD_LETTER_ID: node.dead_letter,
     }
     given = {name: value for name, value in found.items() if value}

@@ -133,7 +133,8 @@ def trace(
 
 
 def _send(found: InstanceTrace, url: str) -> None:
-    spans = spans_of(found, Settings.from_environment().namespace)
+    settings = Settings.from_environment()
+    spans = spans_of(found, settings.namespace, messages=not settings.encrypted)
     with output.waiting("sending it to the collector"):
         address = collector.send_spans(spans, url)
     output.note(

@@ -488,6 +488,27 @@ def test_a_trace_is_sent_to_a_collector(
     ]
 
 
+def test_what_errors_say_stays_here_where_payloads_are_encrypted(
+    redis_url: str, namespace: str, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A collector is told of their types; the terminal, which has the keys, of all.
+    """
+    key = f"k1:{base64.b64encode(bytes(32)).decode()}"
+    name(monkeypatch, redis_url=redis_url, namespace=namespace, encryption_keys=key)
+    with working(voyage.app, Settings.from_environment()) as client:
+        client.execute(voyage.Book("t-1"), id="c-1")
+        client.send(voyage.Explode("t-1"), id="c-2")
+        eventually(lambda: _settled(client))
+        said = run("trace", APP, "trip", "t-1", "--otlp", collector.url)
+
+    for words in ("no paper", "engaged", "exploded"):
+        assert words in said.out
+        assert words not in str(collector.spans)
+    dead = next(span for span in collector.spans if span.name == "run Print")
+    assert (2, "Permanent") == (dead.status.code, dead.status.message)
+
+
 def _depth(span: Any, by_id: dict[bytes, Any]) -> int:
     depth = 0
     while span.parent_span_id:

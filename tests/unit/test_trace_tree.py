@@ -487,6 +487,33 @@ def test_spans() -> None:
     assert root.trace_id != spans_of(trace, "other")[0].trace_id
 
 
+def test_spans_without_what_errors_say() -> None:
+    """
+    Their types are left, and what people gave as reasons.
+    """
+    letter = controls.dead_letter(error="LookupError: card 4111", message_type="Do")
+    trace = build(
+        life(
+            record(1, "c", asked=Asked(("Charge", "Mail"))),
+            record(2, "p", 1, command="holdfast.Pause", control=Moved("pause", "lunch: at noon")),
+            effects=[
+                pending("c:0", "retry", error="OSError: card 4111"),
+                pending("c:1", "retry", error="card 4111: is wrong"),
+            ],
+            letters=(letter,),
+        ),
+        NOW,
+    )
+
+    told = [
+        (span.attributes.get("workflow.reason"), span.error) for span in spans_of(trace, "ns", messages=False)
+    ]
+    assert {("OSError", None), (None, None), ("lunch: at noon", None), ("LookupError", "LookupError")} == set(
+        told
+    )
+    assert "4111" in repr(spans_of(trace, "ns"))
+
+
 def test_attempts_of_effects_that_are_over() -> None:
     """
     As what they led to says, be it a record, a dead letter or in another instance; 0 where nothing is known.

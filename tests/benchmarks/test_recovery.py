@@ -28,7 +28,6 @@ def struck(measure: Callable[[int], Row]) -> Row:
     return row
 
 
-@pytest.mark.timeout(300)
 def test_nothing_is_lost_when_all_are_restarted(where: Ground) -> None:
     """
     Workers are killed with work in flight; all of it is completed, each step once.
@@ -42,7 +41,6 @@ def test_nothing_is_lost_when_all_are_restarted(where: Ground) -> None:
     assert 0 < figure(row, "first_s") <= figure(row, "last_s")
 
 
-@pytest.mark.timeout(300)
 def test_nothing_is_lost_when_others_take_over(where: Ground) -> None:
     """
     One of two is killed for good.

@@ -13,9 +13,6 @@ from tests.flow.senders import Senders
 from tests.support.processes import eventually
 from tests.support.servers import RabbitServer, RedisServer
 
-#: Servers of a test's own take their time to start, and what follows an outage has patience of its own.
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def alone(

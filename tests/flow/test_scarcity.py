@@ -27,10 +27,6 @@ from tests.support.servers import RabbitServer, RedisServer
 NO_MEMORY, MEMORY = "0.0001", "0.8"
 
 
-#: Servers of a test's own take their time to start, and so does rabbitmqctl.
-pytestmark = pytest.mark.timeout(300)
-
-
 @pytest.fixture(params=["rabbitmq", "redis"])
 def tight(
     request: pytest.FixtureRequest, redis_server: RedisServer, amqp_url: str, namespace: str, tmp_path: Path

@@ -27,9 +27,6 @@ from tests.support.servers import RabbitServer
 
 APP = "tests.flow.alarms:app"
 
-#: Some need a RabbitMQ of their own, or a second try.
-pytestmark = pytest.mark.timeout(300)
-
 #: So many timers come due while a worker is struck.
 MANY = 1_000
 #: What senders send; timers send the rest.

@@ -138,8 +138,8 @@ def stored(settings: Settings) -> None:
 
 def fill(client: Client) -> None:
     for by in (1, 2, 3, 4, 5):
-        client.execute(Add("a", by), timeout=30)
-    client.execute(Add("b", 1), timeout=30)
+        client.execute(Add("a", by), timeout=40)
+    client.execute(Add("b", 1), timeout=40)
 
 
 @pytest.mark.parametrize("code", ["same", "choking", "doubling", "versioned", "forgetful"])

@@ -57,11 +57,11 @@ def test_a_worker_works_and_ends_in_good_order(settings: Settings, client: Clien
     """
     with running("worker", APP, "--threads", "1", folder=tmp_path) as worker:
         worker.await_words(" pools of tests.cli.shop:app; commands over Redis Streams")
-        client.execute(shop.Post("p-1", 5), timeout=30)
+        client.execute(shop.Post("p-1", 5), timeout=40)
         (killed,) = members(settings)
         os.kill(killed.pid, signal.SIGKILL)
-        client.execute(shop.Post("p-1", 6), timeout=30)
-        client.execute(shop.Stumble("p-1"), timeout=30)
+        client.execute(shop.Post("p-1", 6), timeout=40)
+        client.execute(shop.Stumble("p-1"), timeout=40)
         worker.await_words("became a dead letter")
         (member,) = members(settings)
         worker.signal(signal.SIGTERM)
@@ -89,14 +89,14 @@ def test_a_reload_loses_nothing(
 
     with running("worker", APP, "--processes", "2", folder=tmp_path) as worker, connect(shop.app) as client:
         worker.await_words("2 processes serve the command ")
-        client.execute(shop.Post("p-1", 1), timeout=30)
+        client.execute(shop.Post("p-1", 1), timeout=40)
         eventually(lambda: len(members(settings)) == 2, 40)
         before = {member.pid for member in members(settings)}
         client.send_many([shop.Post("p-1", 2) for _ in range(100)])
         worker.signal(signal.SIGHUP)
         client.send_many([shop.Post("p-1", 3) for _ in range(100)])
         eventually(lambda: before.isdisjoint(member.pid for member in members(settings)), 40)
-        client.execute(shop.Post("p-1", 4), timeout=30)
+        client.execute(shop.Post("p-1", 4), timeout=40)
         posted = [record.events for record in client.history(shop.Parcel, "p-1")]
         worker.signal(signal.SIGINT)
         said = worker.await_end()

@@ -5,6 +5,7 @@ states, effects and errors contain; keys can be turned; and what was deleted can
 
 import base64
 import contextlib
+import itertools
 import os
 import uuid
 from collections.abc import Iterator
@@ -99,17 +100,23 @@ class Safe:
             if path.is_file() and words in path.read_bytes()
         ]
 
-    def bodies(self, namespace: str) -> list[bytes]:
+    def bodies(self, namespace: str, count: int) -> list[bytes]:
         """
-        Return the messages that wait; they stay.
+        Return the messages that wait, as soon as there are so many; they stay.
         """
+        queues = [f"{namespace}.commands.{number}" for number in range(PARTITIONS)]
         found = []
         connection = self.rabbit.connect()
-        for queue in (f"{namespace}.commands.{number}" for number in range(PARTITIONS)):
-            for _, _, body in connection.channel().consume(queue, inactivity_timeout=1):
-                if body is None:
-                    break
-                found.append(body)
+        channel = connection.channel()
+
+        def waiting(queue: str) -> int:
+            return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+        # What a queue says of itself may be a moment old.
+        eventually(lambda: sum(map(waiting, queues)) >= count)
+        for queue, messages in [(queue, waiting(queue)) for queue in queues]:
+            taken = connection.channel().consume(queue, inactivity_timeout=40)
+            found += [body for _, _, body in itertools.islice(taken, messages) if body is not None]
         connection.close()
         return found
 
@@ -160,14 +167,14 @@ def everything(client: Client, seen: Path) -> None:
     for item in ("slow", "hopeless", "unlucky", "later"):
         client.send(Put("b-1", f"{MARKER} {item}"))
     client.send(Stumble("b-2", MARKER))
-    client.wait(Box, "b-1", until=lambda box: len(box.items) == 5 and len(box.prices) == 4, timeout=30)
-    client.wait(Box, "b-1", until=lambda box: box.reminders == 4, timeout=30)
-    eventually(lambda: len(client.dead_letters.list()) == 3, 30)  # stumbled, hopeless, unlucky
-    eventually(lambda: seen.read_text().count(MARKER) >= 1, 30)
+    client.wait(Box, "b-1", until=lambda box: len(box.items) == 5 and len(box.prices) == 4, timeout=40)
+    client.wait(Box, "b-1", until=lambda box: box.reminders == 4, timeout=40)
+    eventually(lambda: len(client.dead_letters.list()) == 3)  # stumbled, hopeless, unlucky
+    eventually(lambda: seen.read_text().count(MARKER) >= 1)
     client.pause(Box, "b-1", timeout=40)
     client.send(Put("b-1", f"{MARKER} kept"))
-    client.execute(Put("b-3", f"{MARKER} other"), timeout=20)
-    eventually(lambda: client.instances(Box).instances != [] and _parked(client, "b-1") == 1, 20)
+    client.execute(Put("b-3", f"{MARKER} other"), timeout=40)
+    eventually(lambda: client.instances(Box).instances != [] and _parked(client, "b-1") == 1)
 
 
 def ref_of(key_: str) -> Ref:
@@ -209,7 +216,7 @@ def test_nothing_that_users_say_is_on_the_servers(
 
         in_redis = safe.in_redis(MARKER.encode())
         mine = [one for one in in_redis if one.startswith(f"{{{namespace}")]
-        bodies = safe.bodies(namespace)
+        bodies = safe.bodies(namespace, 3)
         assert len(bodies) == 3
         assert bool(keys) is not any(MARKER.encode() in body for body in bodies)
         if keys:
@@ -229,14 +236,14 @@ def test_nothing_that_users_say_is_on_the_servers(
 
         with crew(settings, tmp_path, **{ENV_SEEN: str(seen)}):
             client.resume(Box, "b-1", timeout=40)
-            client.wait(Box, "b-1", until=lambda box: len(box.items) == 6, timeout=30)
-            client.wait(Box, "b-4", until=lambda box: len(box.items) == 3, timeout=30)
+            client.wait(Box, "b-1", until=lambda box: len(box.items) == 6, timeout=40)
+            client.wait(Box, "b-4", until=lambda box: len(box.items) == 3, timeout=40)
     wiring.remove_namespace(settings)
     if not keys:
         # Not to be found by the test beside this one.
         with redis.Redis.from_url(safe.redis.url) as plain:
             plain.bgrewriteaof()
-            eventually(lambda: safe.in_files(MARKER.encode()) == [], 20)
+            eventually(lambda: safe.in_files(MARKER.encode()) == [])
 
 
 def test_the_tools_show_what_they_may(
@@ -249,7 +256,7 @@ def test_the_tools_show_what_they_may(
     with connect(app, settings) as client, crew(settings, tmp_path):
         client.execute(Put("b-1", f"{MARKER} later"), timeout=40)
         client.send(Stumble("b-1", MARKER))
-        eventually(lambda: len(client.dead_letters.list()) == 1, 30)
+        eventually(lambda: len(client.dead_letters.list()) == 1)
 
     say(monkeypatch, settings)
     assert MARKER in run("state", BOXES, "box", "b-1").out
@@ -310,7 +317,7 @@ def test_workers_without_the_key_lose_nothing(safe: Safe, namespace: str, tmp_pa
     assert [one for one in safe.in_redis(MARKER.encode()) if namespace in one] == []
     with connect(app, settings) as client, crew(settings, tmp_path):
         assert client.dead_letters.retry(letter.id)
-        client.wait(Box, "b-1", until=lambda box: box.items == (f"{MARKER} one",), timeout=30)
+        client.wait(Box, "b-1", until=lambda box: box.items == (f"{MARKER} one",), timeout=40)
         assert items(client, "b-2") == ("plain",)
     assert MARKER not in (tmp_path / "log").read_text()
 
@@ -329,7 +336,7 @@ def test_foreign_messages_are_taken_and_encrypted(safe: Safe, namespace: str, tm
             channel.basic_publish(
                 "", f"{namespace}.ingress", body, pika.BasicProperties(message_id="f-1"), mandatory=True
             )
-        client.wait(Box, "b-1", until=lambda box: box.items == (f"{MARKER} foreign",), timeout=30)
+        client.wait(Box, "b-1", until=lambda box: box.items == (f"{MARKER} foreign",), timeout=40)
     assert [one for one in safe.in_redis(MARKER.encode()) if namespace in one] == []
 
 
@@ -354,7 +361,7 @@ def test_an_instance_whose_data_key_is_lost(safe: Safe, namespace: str, tmp_path
     settings = safe.settings(key(1), namespace)
     with connect(app, settings) as client, crew(settings, tmp_path):
         client.execute(Put("b-1", "one"), timeout=40)
-        client.wait(Box, "b-1", until=lambda box: len(box.prices) == 1 and box.reminders == 1, timeout=30)
+        client.wait(Box, "b-1", until=lambda box: len(box.prices) == 1 and box.reminders == 1, timeout=40)
     with connect(app, settings) as client:
         client.send(Put("b-1", "two"), id="c-2")
     lost = f"{{{namespace}.{ref_of('b-1').partition}}}:secrets"
@@ -368,7 +375,7 @@ def test_an_instance_whose_data_key_is_lost(safe: Safe, namespace: str, tmp_path
     with connect(app, settings) as client, crew(settings, tmp_path):
         (letter,) = client.dead_letters.list(key="b-1")
         assert client.dead_letters.retry(letter.id)
-        client.wait(Box, "b-1", until=lambda box: box.items == ("one", "two"), timeout=30)
+        client.wait(Box, "b-1", until=lambda box: box.items == ("one", "two"), timeout=40)
 
 
 def test_turning_to_another_master_key(
@@ -414,17 +421,17 @@ def test_what_was_deleted_can_never_be_read_again(safe: Safe, namespace: str, tm
             secrets = f"{{{namespace}.{ref.partition}}}:secrets"
             secret = raw.hget(secrets, ref.scope)
             assert isinstance(secret, bytes)
-        client.execute(Close("b-1"), timeout=20)
+        client.execute(Close("b-1"), timeout=40)
     with connect(app, settings) as late:
         late.send(Put("b-1", f"{MARKER} too late"))  # waits in RabbitMQ, under the old data key
     with connect(app, settings) as client:
         with crew(settings, tmp_path):
             client.delete_data(Box, "b-1", timeout=40)
-            client.wait(Box, "b-2", until=lambda box: bool(box.items), timeout=20)
+            client.wait(Box, "b-2", until=lambda box: bool(box.items), timeout=40)
             with pytest.raises(DataDeleted):
                 client.state(Box, "b-1")
-            assert isinstance(client.execute(Put("b-1", "again"), timeout=20), AlreadyCompleted)
-            eventually(lambda: client.pending() == 0, 20)
+            assert isinstance(client.execute(Put("b-1", "again"), timeout=40), AlreadyCompleted)
+            eventually(lambda: client.pending() == 0)
         cipher, close = wiring.open_cipher(settings)
         events: Any = msgspec.msgpack.decode(kept[b"r"])[4]
         assert is_sealed(events)
@@ -438,7 +445,7 @@ def test_what_was_deleted_can_never_be_read_again(safe: Safe, namespace: str, tm
             assert safe.in_redis(secret) == []
             # The file of Redis forgets the old data key when it is written anew.
             raw.bgrewriteaof()
-            eventually(lambda: safe.in_files(secret[:60]) == [], 20)
+            eventually(lambda: safe.in_files(secret[:60]) == [])
 
 
 def test_bytes_that_were_moved_cannot_be_read(safe: Safe, namespace: str, tmp_path: Path) -> None:
@@ -449,7 +456,7 @@ def test_bytes_that_were_moved_cannot_be_read(safe: Safe, namespace: str, tmp_pa
     with connect(app, settings) as client, crew(settings, tmp_path):
         for box in ("b-1", "b-2", "b-3"):
             client.execute(Put(box, "later"), timeout=40)
-            client.wait(Box, box, until=lambda state: len(state.prices) == 1, timeout=20)
+            client.wait(Box, box, until=lambda state: len(state.prices) == 1, timeout=40)
     own = [f"{{{namespace}.{ref_of(box).partition}}}" for box in ("b-1", "b-2", "b-3")]
     with redis.Redis.from_url(safe.redis.url) as raw:
         raw.copy(f"{own[0]}:log:box:b-1", f"{own[1]}:log:box:b-2", replace=True)

@@ -129,7 +129,7 @@ def two(redis_url: str) -> Iterator[tuple[Client, Client]]:
     with working(app, one) as first, working(app, other) as second:
         for client in (first, second):
             # What a worker makes when it begins is there from now on.
-            client.wait_for("seen", client.execute(Put("first of all", "x"), timeout=30), timeout=30)
+            client.wait_for("seen", client.execute(Put("first of all", "x"), timeout=40), timeout=40)
             settle(client, "first of all")
         yield first, second
     remove_keys(redis_url, name)
@@ -180,7 +180,7 @@ def settle(client: Client, key: str) -> None:
             len(state.prices) == len(state.items) and lag != [] and not any(one.records for one in lag)
         )
 
-    eventually(settled, 30)
+    eventually(settled)
 
 
 @settings(
@@ -195,7 +195,7 @@ def test_what_one_does_the_other_does_not_see(key: str, two: tuple[Client, Clien
     """
     first, second = two
     before = dump(first)
-    assert isinstance(second.execute(Put(key, "a later thing"), timeout=30), Accepted)
+    assert isinstance(second.execute(Put(key, "a later thing"), timeout=40), Accepted)
     second.send(Stumble(key, "x"))
     assert before == dump(first)
 
@@ -203,11 +203,11 @@ def test_what_one_does_the_other_does_not_see(key: str, two: tuple[Client, Clien
     assert state is not None
     assert state.items
     mine = first.state(Box, key)
-    first.execute(Put(key, "a later thing"), timeout=30)
+    first.execute(Put(key, "a later thing"), timeout=40)
     again = first.state(Box, key)
     assert again is not None
     assert len(again.items) == (len(mine.items) if mine else 0) + 1
-    assert isinstance(first.execute(Ring(key), timeout=30), Accepted)
+    assert isinstance(first.execute(Ring(key), timeout=40), Accepted)
     assert first.state(Bell, key) is not None
     settle(first, key)
 

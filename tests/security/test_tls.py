@@ -25,13 +25,13 @@ def test_workers_and_clients_over_tls(vault: Vault, secret_namespace: str, tmp_p
     with Supervisor(APP, settings, processes=2, folder=ROOT, log_file=tmp_path / "log"):
         with connect(app, settings) as client:
             client.send_many([Post("p-1", grams, "x" * 5_000) for grams in range(1, 50)])
-            client.wait(Parcel, "p-1", until=lambda state: state.posted == 49, timeout=30)
-            assert isinstance(client.execute(Post("p-2", 1), timeout=30), Accepted)
+            client.wait(Parcel, "p-1", until=lambda state: state.posted == 49, timeout=40)
+            assert isinstance(client.execute(Post("p-2", 1), timeout=40), Accepted)
 
         async def ask() -> None:
             async with connect_async(app, settings) as client:
                 await client.send(Post("p-2", 2))
-                await client.wait(Parcel, "p-2", until=lambda state: state.posted == 2, timeout=30)
+                await client.wait(Parcel, "p-2", until=lambda state: state.posted == 2, timeout=40)
 
         asyncio.run(ask())
 

@@ -85,8 +85,12 @@ def worker_pid(settings: Settings) -> int:
     Return the process of the one worker.
     """
     ports = wiring.open_ports(settings)
-    (member,) = ports.membership.living()
-    ports.close()
+    try:
+        # It may have been silent for a moment.
+        eventually(lambda: len(ports.membership.living()) == 1)
+        (member,) = ports.membership.living()
+    finally:
+        ports.close()
     return member.pid
 
 

@@ -165,7 +165,7 @@ def test_the_whole_shop_is_proved() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=250,
         check=False,
     )
 

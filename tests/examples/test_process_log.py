@@ -308,11 +308,11 @@ def test_an_interrupted_replay_leaves_nothing(
     path = write(tmp_path / "log.xes", xml(Trace(f"{name}", [event()] * 100) for name in range(1_000)))
     process = served.start(path)
     # Instances are there: the replay is under way.
-    eventually(lambda: recorded(redis_url, before) > 100, seconds_max=60)
+    eventually(lambda: recorded(redis_url, before) > 100, seconds_max=120)
     (namespace,) = namespaces(redis_url) - before
 
     process.send_signal(number)
-    said, complained = process.communicate(timeout=60)
+    said, complained = process.communicate(timeout=120)
 
     assert (130, "", f"{path}: interrupted\n") == (process.returncode, said, complained)
     assert before == namespaces(redis_url)
@@ -344,7 +344,7 @@ def test_progress_is_shown_on_a_terminal(alone: Program, tmp_path: Path) -> None
     os.close(theirs)
     shown = b"".join(iter(lambda: read_terminal(ours), b"")).decode()
     os.close(ours)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=120)
 
     assert 0 == process.returncode
     assert 50 == json.loads(said)["commands"]

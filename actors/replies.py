@@ -79,7 +79,7 @@ class Replies:
         with self._lock:
             self._waiting[future] = _Waiting(address if self._memory is not None else name)
         definition = self._app.definition(workflow)
-        answer.add_done_callback(lambda done: self._answered(future, definition, done))
+        answer.add_done_callback(lambda done: self._answered(future, definition, address, done))
         return address, future
 
     def sent(self, future: Future[Outcome], partition: int, body: bytes) -> None:
@@ -103,7 +103,9 @@ class Replies:
         if waiting is not None:
             (self._memory or self._mailbox).forget(waiting.name)  # type: ignore[union-attr]  # one of the two is there
 
-    def _answered(self, future: Future[Outcome], definition: Definition, answer: Future[bytes]) -> None:
+    def _answered(
+        self, future: Future[Outcome], definition: Definition, address: str, answer: Future[bytes]
+    ) -> None:
         with self._lock:
             waiting = self._waiting.pop(future, None)
         if waiting is None:
@@ -111,7 +113,7 @@ class Replies:
         try:
             data = answer.result()
             if self._cipher is not None:
-                data = self._cipher.open(answer_place(), data)
+                data = self._cipher.open(answer_place(address), data)
             check_open(data, "the answer")
             _end(future, outcome=outcome_from(_decoder.decode(data), definition))
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it

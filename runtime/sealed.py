@@ -403,13 +403,13 @@ class SealedAnswers(_Port):
     def reply(self, answers: Sequence[tuple[str, bytes]]) -> None:
         """Send answers."""
         self._inner.reply(
-            [(address, self._cipher.seal(answer_place(), answer)) for address, answer in answers]
+            [(address, self._cipher.seal(answer_place(address), answer)) for address, answer in answers]
         )
 
 
-def answer_place() -> Place:
-    """Return where answers belong: whoever waits for one knows it by its address alone."""
-    return Place(NOWHERE, "answer")
+def answer_place(address: str) -> Place:
+    """Return where an answer belongs: whoever waits for it knows it by its address, which no other wait has."""
+    return Place(NOWHERE, "answer", address)
 
 
 class SealedDeadLetters(_Port):

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,15 @@ from holdfast import (
     connect,
 )
 from holdfast.actors import wiring
+from holdfast.actors.replies import Replies
+from holdfast.brokers.memory import MemoryAnswers
 from holdfast.runtime.cipher import Place, is_sealed, was_shredded
-from holdfast.runtime.errors import DataDeleted, Unavailable
+from holdfast.runtime.codec import encode
+from holdfast.runtime.errors import DataDeleted, Unavailable, Unopened
 from holdfast.runtime.keys import Ref, partition_of
+from holdfast.runtime.outcome import Answer
+from holdfast.runtime.sealed import SealedAnswers
+from tests import controls
 from tests.cli.conftest import name
 from tests.cli.desk import ROOT, run
 from tests.conftest import need
@@ -475,6 +481,35 @@ def test_bytes_that_were_moved_cannot_be_read(safe: Safe, namespace: str, tmp_pa
         for box in ("b-2", "b-3"):
             with pytest.raises(HistoryError, match="cannot be read by this process"):
                 client.state(Box, box)
+
+
+def test_an_answer_is_for_one_caller_alone() -> None:
+    """
+    Whoever may publish to a caller cannot show him another's answer as the one that he waits for.
+    """
+    settings = controls.settings(namespace=f"t{uuid.uuid4().hex[:8]}", encryption_keys=key(1))
+    raw = MemoryAnswers(wiring.memory_server(settings))
+    said: list[tuple[str, bytes]] = []
+
+    class Tapped:
+        def reply(self, answers: Sequence[tuple[str, bytes]]) -> None:
+            said.extend(answers)
+
+    cipher, close = wiring.open_cipher(settings)
+    replies = Replies(app, settings, lambda *_: None)
+    one, his = replies.expect("c-1", "box", 1)
+    other, hers = replies.expect("c-2", "box", 1)
+    answer = encode(Answer("c-1", "rejected", reason="no"))
+    tapped: Any = Tapped()
+    SealedAnswers(tapped, cipher, settings.partitions).reply([(one, answer)])
+    ((_, sealed),) = said
+    raw.reply([(other, sealed), (one, sealed)])
+    close()
+    replies.close()
+
+    assert Rejected("no") == his.result(1)
+    with pytest.raises(Unopened, match="not what belongs here"):
+        hers.result(1)
 
 
 def test_a_namespace_that_was_plain(safe: Safe, namespace: str, tmp_path: Path) -> None:

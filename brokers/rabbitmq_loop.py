@@ -223,13 +223,18 @@ class RabbitLoop:
         """Return whether it is worth while to connect; wait if it is not."""
         try:
             self._prepare()
-        except Unavailable as error:
-            self._gone(error)
-            self._pause()
-            return False
         except SetupError as error:
             # What is there may do all the same; what does not is said where it is used.
             log.warning("rabbitmq queues cannot be declared", extra={"error": str(error)})
+        except Exception as error:  # noqa: BLE001 - as above: nothing may end the thread
+            if not isinstance(error, Unavailable):
+                log.warning(
+                    "rabbitmq connection failed",
+                    extra={"purpose": self._purpose, "error": redact(repr(error), self._settings.amqp_url)},
+                )
+            self._gone(error)
+            self._pause()
+            return False
         return True
 
     def _on_open(self, connection: Any) -> None:

@@ -14,6 +14,7 @@ import pika
 import pytest
 
 from holdfast.brokers.rabbitmq import DEAD, INGRESS, RabbitTransport
+from holdfast.brokers.rabbitmq_consumer import RabbitConsumer
 from holdfast.brokers.rabbitmq_topology import declare, depths, remove
 from holdfast.runtime.errors import Overloaded, PublishFailed, SetupError, Unavailable
 from holdfast.runtime.ports import Delivery
@@ -282,6 +283,32 @@ def test_a_cut_while_declaring_is_unavailable(rabbitmq_carrier: Carrier, size: i
     with pytest.raises(Unavailable, match="cannot be reached"):
         RabbitTransport(rabbitmq_carrier.settings)
     RabbitTransport(rabbitmq_carrier.settings)
+
+
+def test_a_declaration_that_fails_in_any_way_is_tried_again(
+    rabbitmq_carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    pika lets errors of every kind through: none of them ends the thread that brings the consumer back.
+    """
+    consumer, publisher = rabbitmq_carrier.consumer(0), rabbitmq_carrier.publisher()
+    assert isinstance(consumer, RabbitConsumer)
+    loop, tries = consumer._loop, list[str]()
+    honest = loop._prepare
+
+    def prepare() -> object:
+        tries.append("once more")
+        if len(tries) < 3:
+            raise AttributeError("'NoneType' object has no attribute 'sendall'")
+        return honest()
+
+    monkeypatch.setattr(loop, "_prepare", prepare)
+    assert isinstance(rabbitmq_carrier.proxy, Proxy)
+    rabbitmq_carrier.proxy.cut()
+    eventually(lambda: len(tries) >= 3)
+    confirmed([publisher.publish(0, b"after")])
+
+    assert [b"after"] == bodies(collect(consumer, 1))
 
 
 def test_foreign_messages_bring_their_properties(rabbitmq_carrier: Carrier, channel: Any) -> None:

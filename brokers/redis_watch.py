@@ -6,6 +6,7 @@ where they are between two waits, so a wait costs no call while nothing happens.
 
 from __future__ import annotations
 
+import math
 import select
 import time
 from collections.abc import Mapping
@@ -62,14 +63,18 @@ class StreamWatch:
     def _wait(self, after: Mapping[str, str], deadline: float) -> None:
         for name, position in after.items():
             self._arm(name, position)
-        by_socket = {self._lines[name].connection._sock: name for name in after}
+        # Not select(), which knows no file beyond the 1,024th of a process.
+        watch = select.poll()
+        by_file = {self._lines[name].connection._sock.fileno(): name for name in after}
+        for file in by_file:
+            watch.register(file, select.POLLIN)
         while (left := deadline - time.monotonic()) > 0:
-            ready = select.select(list(by_socket), [], [], left)[0]
-            heard = [self._heard(by_socket[socket]) for socket in ready]
+            ready = [by_file[file] for file, _ in watch.poll(math.ceil(left * 1000))]
+            heard = [self._heard(name) for name in ready]
             if not ready or any(heard):
                 return
-            for socket in ready:
-                self._arm(by_socket[socket], after[by_socket[socket]])
+            for name in ready:
+                self._arm(name, after[name])
 
     def _arm(self, name: str, position: str) -> None:
         """Have a line wait, at the server that has its stream now."""

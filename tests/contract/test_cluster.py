@@ -2,6 +2,9 @@
 What only a cluster does: slots move, and calls find them.
 """
 
+import contextlib
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,10 @@ from tests.support.processes import eventually
 from tests.support.servers import ClusterNode, RedisCluster
 
 REF = controls.ref()
+
+
+#: More than select() can name.
+FILES = 1_100
 
 
 class Moving:
@@ -117,6 +124,29 @@ def test_a_wait_follows_its_stream(cluster: RedisCluster) -> None:
 
         eventually(comes)
         assert 1 == link.changes
+    world.close()
+
+
+def test_a_wait_in_a_process_with_many_files(cluster: RedisCluster) -> None:
+    """
+    However many files and lines a process has open, it can wait for streams.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < FILES + 200:
+        pytest.skip("this system lets no process open that many files")
+    world = RedisWorld(cluster.url)
+    key = world.keys.commands(0)
+    with contextlib.ExitStack() as opened:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES + 200, limits[1]))
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        for _ in range(FILES):
+            opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        with RedisLink(world.settings) as link:
+            assert [] == link.read_streams({key: "0-0"}, 10, 50)
+            world.client.xadd(key, {"m": "1"})
+            assert 1 == len(link.read_streams({key: "0-0"}, 10, 10_000))
+            (line,) = link._watch._lines.values()  # type: ignore[union-attr]  # it has waited
+            assert FILES < line.connection._sock.fileno()
     world.close()
 
 

@@ -98,6 +98,9 @@ class Watchman:
         self._clock = clock
         self._epoch = losses.epoch()
         self._doubts: dict[Ref, Known] = {}
+        #: What was doubted and stood. The cache may not have it any more, and nobody else may know it: it is compared
+        #: again with the next server.
+        self._stood: dict[Ref, Known] = {}
         self._lock = threading.Lock()
 
     def calm(self) -> bool:
@@ -111,17 +114,16 @@ class Watchman:
     def doubt(self, known: Iterable[Known]) -> None:
         """Remember what was known, to be compared when the server answers again. Any thread may."""
         with self._lock:
-            for one in known:
-                before = self._doubts.pop(one.ref, None)
-                self._doubts[one.ref] = one if before is None or one.seq >= before.seq else before
-            while len(self._doubts) > DOUBTS_MAX:
-                del self._doubts[next(iter(self._doubts))]
+            _remember(self._doubts, known)
 
     def settle(self) -> list[Loss]:
         """Compare what is doubted, if another server answers than the one that told us."""
         epoch = self._losses.refresh()
         with self._lock:
-            doubts = list(self._doubts.values())
+            asked = doubts = list(self._doubts.values())
+            if epoch != self._epoch:
+                _remember(all_known := dict(self._stood), doubts)
+                doubts = list(all_known.values())
         found: list[Loss] = []
         if epoch != self._epoch:
             log.warning(
@@ -130,9 +132,13 @@ class Watchman:
             )
             found = self.examine(doubts)
         with self._lock:
-            for one in doubts:
+            for one in asked:
                 if self._doubts.get(one.ref) == one:
                     del self._doubts[one.ref]
+            lost = {loss.known for loss in found}
+            if epoch != self._epoch:
+                self._stood.clear()
+            _remember(self._stood, (one for one in doubts if one not in lost))
         self._epoch = epoch
         return found
 
@@ -155,3 +161,12 @@ class Watchman:
                     },
                 )
         return found
+
+
+def _remember(kept: dict[Ref, Known], known: Iterable[Known]) -> None:
+    """Put what is known behind what is kept, the furthest of each instance, and let the oldest go where it is too much."""
+    for one in known:
+        before = kept.pop(one.ref, None)
+        kept[one.ref] = one if before is None or one.seq >= before.seq else before
+    while len(kept) > DOUBTS_MAX:
+        del kept[next(iter(kept))]

@@ -133,6 +133,29 @@ def test_a_promoted_replica_without_the_last_records_is_noticed(pair: Pair) -> N
         assert 1 == letters.count(kind="lost")
 
 
+def test_who_handed_an_instance_over_still_knows_it(pair: Pair) -> None:
+    """
+    A partition went to another worker while its server was well, and that is lost before the other has seen its
+    instances: the one who had them tells what is gone.
+    """
+    with RedisLink(pair.settings) as link:
+        journal, losses = RedisJournal(pair.settings, link), RedisLosses(pair.settings, link)
+        letters = RedisDeadLetters(pair.settings, link)
+        watchman = Watchman(losses, letters, SystemClock())
+        write(journal, REF, "c-1")
+        eventually(lambda: pair.replica.client().exists(*_keys(pair.settings)) == 1)
+        pair.part()
+        watchman.doubt([write(journal, REF, "c-2", "c-3")])
+
+        assert [] == watchman.settle()
+        assert watchman.calm()
+
+        pair.fail_over()
+        eventually(lambda: _settled(watchman))
+
+        assert ["lost"] == [letter.kind for letter in letters.list()]
+
+
 def test_nothing_is_lost_where_the_same_server_answers(pair: Pair) -> None:
     """
     A line that was cut says nothing about the server.

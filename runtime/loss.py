@@ -98,8 +98,8 @@ class Watchman:
         self._clock = clock
         self._epoch = losses.epoch()
         self._doubts: dict[Ref, Known] = {}
-        #: What was doubted and stood. The cache may not have it any more, and nobody else may know it: it is compared
-        #: again with the next server.
+        #: What was doubted and stood, or was let go of. The cache does not have it any more, and nobody else may know it:
+        #: it is compared with the next server.
         self._stood: dict[Ref, Known] = {}
         self._lock = threading.Lock()
 
@@ -115,6 +115,21 @@ class Watchman:
         """Remember what was known, to be compared when the server answers again. Any thread may."""
         with self._lock:
             _remember(self._doubts, known)
+
+    def keep(self, known: Iterable[Known]) -> None:
+        """Remember what the server of now has, and nobody here any more. Any thread may."""
+        with self._lock:
+            _remember(self._stood, known)
+
+    def meet(self, known: Sequence[Known]) -> list[Loss]:
+        """Compare at once what another writer was met at; where that fails, it is compared with the next server."""
+        self.keep(known)
+        found = self.examine(known)
+        with self._lock:
+            for loss in found:
+                if self._stood.get(loss.known.ref) == loss.known:
+                    del self._stood[loss.known.ref]
+        return found
 
     def settle(self) -> list[Loss]:
         """Compare what is doubted, if another server answers than the one that told us."""

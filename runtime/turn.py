@@ -10,7 +10,7 @@ in that order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -168,7 +168,7 @@ class Turn:
 
     def _doubt(self, gone: Sequence[Actor]) -> None:
         if self._watchman is not None:
-            self._watchman.doubt([Known(actor.ref, actor.seq, actor.head) for actor in gone if actor.seq])
+            self._watchman.doubt(_known(gone))
 
     def _run(self, result: TurnResult, deliveries: Sequence[Delivery]) -> None:
         """Run a portion of a batch; what waits since an earlier portion holds up what comes after it."""
@@ -327,8 +327,7 @@ class Turn:
                 head_start.settle(plan.commit, outcome.begun if isinstance(outcome, Committed) else ())
         if lost and self._watchman is not None:
             # Most often another was there before us. But what we had seen must be there still.
-            met = [plan.actor for plan in to_commit if plan.actor.ref in lost and plan.actor.seq]
-            self._watchman.examine([Known(actor.ref, actor.seq, actor.head) for actor in met])
+            self._watchman.meet(_known(plan.actor for plan in to_commit if plan.actor.ref in lost))
         standing = [plan for plan in plans if plan.actor.ref not in lost]
         result.refused.update((plan.actor.ref, plan.refused) for plan in standing if plan.refused)
         if self._settle_uniques(standing):
@@ -348,6 +347,8 @@ class Turn:
             if plan.failures and any(not isinstance(error, CrowdedOut) for _, error in plan.failures):
                 # User code that failed may have changed a state that it was to leave alone.
                 self.cache.drop(ref)
+                if self._watchman is not None:
+                    self._watchman.keep(_known([plan.actor]))
         return standing, len(lost)
 
     def _kept(self, pending: dict[Ref, Mailbox], actors: list[Actor]) -> dict[Ref, list[Letter]]:
@@ -572,6 +573,11 @@ class Turn:
                 if keep is not None and snapshot.seq > keep:
                     self._journal.trim(ref, snapshot.seq - keep)
                     faults.reach(Point.LOG_TRIMMED)
+
+
+def _known(actors: Iterable[Actor]) -> list[Known]:
+    """Return up to where instances were seen; of those that have no record yet there is nothing to know."""
+    return [Known(actor.ref, actor.seq, actor.head) for actor in actors if actor.seq]
 
 
 def _unknown(error: UnknownType) -> str:

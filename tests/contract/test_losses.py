@@ -156,6 +156,33 @@ def test_who_handed_an_instance_over_still_knows_it(pair: Pair) -> None:
         assert ["lost"] == [letter.kind for letter in letters.list()]
 
 
+def test_a_loss_that_could_not_be_told_is_told_later(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A conflict meets what the former server had not; when it is to be told, the new one does not answer.
+    """
+    with RedisLink(pair.settings) as link:
+        journal, losses = RedisJournal(pair.settings, link), RedisLosses(pair.settings, link)
+        letters = RedisDeadLetters(pair.settings, link)
+        watchman = Watchman(losses, letters, SystemClock())
+        write(journal, REF, "c-1")
+        eventually(lambda: pair.replica.client().exists(*_keys(pair.settings)) == 1)
+        pair.part()
+        known = write(journal, REF, "c-2", "c-3")
+        pair.fail_over()
+        eventually(lambda: _reached(link))
+
+        with monkeypatch.context() as away:
+            away.setattr(letters, "add", _unanswered)
+            with pytest.raises(Unavailable):
+                watchman.meet([known])
+        assert not watchman.calm()
+        assert [known] == [loss.known for loss in watchman.settle()]
+
+        assert ["lost"] == [letter.kind for letter in letters.list()]
+        assert [known] == [loss.known for loss in watchman.meet([known])]
+        assert watchman.calm()
+
+
 def test_nothing_is_lost_where_the_same_server_answers(pair: Pair) -> None:
     """
     A line that was cut says nothing about the server.
@@ -230,3 +257,7 @@ def _reached(link: RedisLink) -> bool:
     except Exception:
         return False
     return True
+
+
+def _unanswered(_: object) -> None:
+    raise Unavailable

@@ -1,7 +1,7 @@
 """What do traces and metrics cost?
 
 Run it as
-    python -m benchmarks.tracing [--commands 20000] [--count 1000] [--runs 3] [--json]
+    python -m benchmarks.tracing [--commands 60000] [--count 1000] [--runs 3] [--json]
 
 Everything that is exported goes to a collector that keeps nothing. `off, again` is measured last in each run: how far it
 is from `off` says what a difference is worth.
@@ -38,7 +38,8 @@ WARM_UP = 20
 class Options:
     """How much of it."""
 
-    commands: int = 20_000
+    #: Enough for more than one export: the first has much to set up.
+    commands: int = 60_000
     keys: int = 1_000
     #: Three-step processes that are begun at once.
     count: int = 1_000

@@ -250,6 +250,9 @@ class CommandLane:
             self._returned.discard(partition)
         self._consumer.assign(partition)
 
+    def renew(self, partition: int) -> None:
+        """Do nothing: what is cached is compared by each commit."""
+
     def revoke(self, partition: int) -> None:
         """Stop taking from a partition; what was taken is finished first."""
         with self._shared.lock:

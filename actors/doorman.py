@@ -228,6 +228,9 @@ class Doorman:
             self._consumer.assign(self._ingress)
             self._consumer.assign(self._dead)
 
+    def renew(self, partition: int) -> None:
+        """Do nothing: the door is RabbitMQ's."""
+
     def revoke(self, partition: int) -> None:
         """Leave the door."""
         if partition == DOOR:

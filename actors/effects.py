@@ -372,6 +372,9 @@ class EffectLane:
         self._desk.start()
         self._hand.assign(partition)
 
+    def renew(self, partition: int) -> None:
+        """Do nothing: what runs is finished, and what is begun is asked of the server."""
+
     def revoke(self, partition: int) -> None:
         """Begin nothing more of a partition."""
         self._leaving[partition] = self._monotonic() + self._settings.drain_s

@@ -18,7 +18,7 @@ from holdfast.runtime import faults
 from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.faults import Point
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.ports import Journal, Member, Membership
+from holdfast.runtime.ports import Journal, Member, Membership, Share
 from holdfast.runtime.shares import shares
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,8 @@ log = logging.getLogger(__name__)
 DRAIN_STEP_S = 0.02
 #: How often it is looked whether a partition that is to be ours was handed over: nobody serves it in between.
 CLAIM_STEP_S = 0.1
-
-
-#: One partition in one pool.
-Share = tuple[str, int]
+#: Heartbeats in which every living member has been heard, after a server forgot them all.
+CALLS_MISSED_MAX = 2
 
 
 class Holder(Protocol):
@@ -38,6 +36,10 @@ class Holder(Protocol):
 
     def assign(self, partition: int) -> None:
         """Begin to serve a partition."""
+        ...
+
+    def renew(self, partition: int) -> None:
+        """Hear that the server had forgotten a partition, which is served all the while: set up again what it lacks."""
         ...
 
     def revoke(self, partition: int) -> None:
@@ -87,6 +89,10 @@ class Steward:
         #: (pool, partition)
         self._serving: set[Share] = set()
         self._leaving: set[Share] = set()
+        #: What is served, but may not be claimed for us.
+        self._forgotten: set[Share] = set()
+        #: Until when nothing new is claimed, on the monotonic clock.
+        self._patient_until = self._monotonic()
         #: Whether a partition that is to be ours is another's still.
         self._awaiting = False
         self._last_beat = self._monotonic()
@@ -173,7 +179,7 @@ class Steward:
 
     def _step(self) -> None:
         began = self._monotonic()
-        beaten = self._membership.beat(self._member, self._ttl_ms)
+        beaten, lost = self._membership.beat(self._member, self._ttl_ms, self._serving)
         # From before the last one to after this one: Redis may have heard it at any moment in between.
         if self._monotonic() - self._last_beat > self._ttl_ms / 1000:
             self._doubt()
@@ -189,7 +195,11 @@ class Steward:
         for share in sorted(self._serving - ours):
             self._begin_leaving(share)
         self._finish_leaving()
+        self._claim_again(lost, names_of)
         self._awaiting = False
+        if began < self._patient_until:
+            self._awaiting = True
+            return
         for share in sorted(ours - self._serving - self._leaving):
             pool, partition = share
             try:
@@ -207,6 +217,34 @@ class Steward:
                     holder.assign(partition)
             else:
                 self._awaiting = True
+
+    def _claim_again(self, lost: set[Share], names_of: Mapping[str, Sequence[str]]) -> None:
+        """Claim what is served and was forgotten, and have its holders set up what went with it; they work on meanwhile.
+
+        Whoever comes first to an emptied server is alone there, though others serve their partitions: what he does not
+        serve he leaves alone until they had the time to say so.
+        """
+        # Those of before, too: a claim may have gone through although its answer was lost.
+        self._forgotten = (self._forgotten | lost) & self._serving
+        if not self._forgotten:
+            return
+        self._patient_until = self._monotonic() + CALLS_MISSED_MAX * self._heartbeat_s
+        renewed: list[Share] = []
+        try:
+            for share in sorted(self._forgotten):
+                pool, partition = share
+                if self._membership.claim(partition, pool, self._member.id, names_of[pool]):
+                    for holder in self._holders[pool](partition):
+                        holder.renew(partition)
+                    renewed.append(share)
+                else:
+                    log.warning("partition was taken by another", extra=_facts(share, self._member))
+                    self._begin_leaving(share)
+                self._forgotten.discard(share)
+        finally:
+            if renewed:
+                facts = {"member": self._member.id, "partitions": renewed}
+                log.warning("the namespace was emptied, or restored from an earlier state", extra=facts)
 
     def _buried(self, member: Member) -> bool:
         """Say of a member on this machine whose process is gone that it is: nobody need wait until it is not believed."""

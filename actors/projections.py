@@ -152,6 +152,8 @@ class ProjectionLane:
         self._lock = threading.Lock()
         self._assigned: set[int] = set()
         self._busy: frozenset[int] = frozenset()
+        #: Partitions that the server had forgotten, with our readers in them.
+        self._renewed: set[int] = set()
         self._stopping = pace.event()
         #: Who answered when we last looked for losses.
         self._epoch = ports.losses.epoch() if ports.losses is not None else 0
@@ -309,9 +311,14 @@ class ProjectionLane:
     def _look(self, assigned: frozenset[int]) -> None:
         """Learn of orders and generations from time to time, and of partitions at once."""
         self._look_for_losses()
+        with self._lock:
+            renewed, self._renewed = self._renewed, set()
         for track in self._tracks.values():
-            for partition in track.shares.keys() - assigned:
+            for partition in track.shares.keys() - (assigned - renewed):
                 del track.shares[partition]
+            # What was applied is no loss to be told of: the log that it came from is gone as a whole.
+            for ref in [ref for ref in track.applier.recent if ref.partition in renewed] if renewed else ():
+                del track.applier.recent[ref]
         now = self._clock.monotonic()
         missing = any(assigned - track.shares.keys() for track in self._tracks.values())
         if now - self._looked < LOOK_STEP_S and not missing and self._tracks:
@@ -542,6 +549,11 @@ class ProjectionLane:
         """Begin to serve a partition."""
         with self._lock:
             self._assigned.add(partition)
+
+    def renew(self, partition: int) -> None:
+        """Register the readers of a partition again, and look from the beginning for what they lack."""
+        with self._lock:
+            self._renewed.add(partition)
 
     def revoke(self, partition: int) -> None:
         """Take nothing more of a partition; what is being applied is finished first."""

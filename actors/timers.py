@@ -125,6 +125,8 @@ class TimerLane:
         self._ticks = ticks
         #: What is still to be published before anything else.
         self._beginnings = ticks.beginnings() if ticks is not None else []
+        #: Partitions that the server had forgotten, with the schedules in them.
+        self._renewed: set[int] = set()
         self.counts = TimerCounts()
         self._owner = owner
         self._publisher = publisher
@@ -170,6 +172,10 @@ class TimerLane:
 
     def _begin(self) -> None:
         """Have the schedules made what the code says."""
+        with self._lock:
+            renewed, self._renewed = self._renewed, set()
+        if renewed and self._ticks is not None:
+            self._beginnings += [message for message in self._ticks.beginnings() if message[0] in renewed]
         if self._beginnings:
             sending = [self._publisher.publish(*message) for message in self._beginnings]
             for future in sending:
@@ -329,6 +335,11 @@ class TimerLane:
             self._serving.add(partition)
             self._clean.discard(partition)
             self._look_at[partition] = 0.0
+
+    def renew(self, partition: int) -> None:
+        """Have a partition's schedules made again."""
+        with self._lock:
+            self._renewed.add(partition)
 
     def revoke(self, partition: int) -> None:
         """Fire nothing more of a partition; what was moved is sent first."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +36,8 @@ from holdfast.runtime.ports import (
     Member,
     Opened,
     Page,
+    Roll,
+    Share,
 )
 from holdfast.runtime.record import EffectEntry, Snapshot, TimerEntry
 
@@ -522,11 +524,12 @@ class MemoryMembership:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
-    def beat(self, member: Member, ttl_ms: int) -> list[Member]:
+    def beat(self, member: Member, ttl_ms: int, serving: Collection[Share] = ()) -> Roll:
         """Live for so long."""
         with self._server.changed:
             self._server.members[member.id] = (member, self._server.now_ms() + ttl_ms)
-        return self.living()
+            lost = {share for share in serving if self._server.owners.get(share) != member.id}
+            return Roll(self.living(), lost)
 
     def living(self) -> list[Member]:
         """Return who has said so lately enough."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +15,7 @@ from holdfast.brokers.redis_link import RedisLink, unavailable
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.codec import encode
 from holdfast.runtime.config import Settings
-from holdfast.runtime.ports import POOLS, Member
+from holdfast.runtime.ports import POOLS, Member, Roll, Share
 
 _decoder = msgspec.msgpack.Decoder(Member)
 
@@ -26,18 +28,30 @@ class RedisMembership:
         self._keys = Keys(settings.namespace)
         self._partitions = settings.partitions
 
-    def beat(self, member: Member, ttl_ms: int) -> list[Member]:
-        """Say that a member lives; see beat.lua."""
-        return self._beat((member.id, ttl_ms, encode(member)))
+    def beat(self, member: Member, ttl_ms: int, serving: Collection[Share] = ()) -> Roll:
+        """Say that a member lives, and look at its claims in the same round trip; see beat.lua and unclaimed.lua."""
+        pools: dict[int, list[str]] = defaultdict(list)
+        for pool, partition in serving:
+            pools[partition].append(pool)
+        beat = self._beat((member.id, ttl_ms, encode(member), self._partitions, secrets.token_hex(8)))
+        looks = [
+            Call(Script.UNCLAIMED, (self._keys.serving(partition),), (member.id, *names))
+            for partition, names in pools.items()
+        ]
+        living, *found = scripts.run(self._link, [beat, *looks])
+        lost = {
+            (pool.decode(), partition)
+            for partition, names in zip(pools, found, strict=True)
+            for pool in names
+        }
+        return Roll(_members(living), lost)
 
     def living(self) -> list[Member]:
         """Return the living members."""
-        return self._beat(("", 0, ""))
+        return _members(scripts.run(self._link, [self._beat(("",))])[0])
 
-    def _beat(self, args: Sequence[str | int | bytes]) -> list[Member]:
-        call = Call(Script.BEAT, (self._keys.members(), self._keys.member_facts()), args)
-        found = scripts.run(self._link, [call])[0]
-        return sorted(_decoder.decode(facts) for facts in found if facts is not None)
+    def _beat(self, args: Sequence[str | int | bytes]) -> Call:
+        return Call(Script.BEAT, (self._keys.members(), self._keys.member_facts(), self._keys.meta()), args)
 
     def leave(self, member_id: str) -> None:
         """Forget a member first, and then free what it served: nobody takes it for alive in between."""
@@ -80,3 +94,7 @@ class RedisMembership:
                 pipe.hget(self._keys.serving(partition), pool)
             found: Any = pipe.execute()
         return [owner.decode() if owner is not None else None for owner in found]
+
+
+def _members(found: Sequence[bytes | None]) -> list[Member]:
+    return sorted(_decoder.decode(facts) for facts in found if facts is not None)

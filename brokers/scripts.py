@@ -24,6 +24,7 @@ class Script(Enum):
     CLAIM = "claim"
     YIELD = "yield"
     BEAT = "beat"
+    UNCLAIMED = "unclaimed"
     REFUSE = "refuse"
     READ = "read"
     BEGIN = "begin"

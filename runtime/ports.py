@@ -6,7 +6,7 @@ Every port has an in-memory twin in `brokers/memory.py`, short enough to be its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -393,11 +393,24 @@ class Member(NamedTuple):
     since: datetime
 
 
+#: One partition in one pool.
+Share = tuple[str, int]
+
+
+class Roll(NamedTuple):
+    """What a member hears when it says that it lives."""
+
+    #: All that live.
+    living: list[Member]
+    #: What it serves, but is not claimed for it: it is another's, or nobody's.
+    lost: set[Share]
+
+
 class Membership(Protocol):
     """Knows the living and who serves what; proved by tests/contract/test_membership.py."""
 
-    def beat(self, member: Member, ttl_ms: int) -> list[Member]:
-        """Say that a member lives for so long, and return all that do."""
+    def beat(self, member: Member, ttl_ms: int, serving: Collection[Share] = ()) -> Roll:
+        """Say that a member lives for so long and serves this; return who lives, and what is not claimed for it."""
         ...
 
     def living(self) -> list[Member]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from holdfast.actors.partitions import Share
 from holdfast.actors.telemetry.probe import Probe
 from holdfast.actors.telemetry.vitals import Vitals
 from holdfast.runtime.clock import monotonic
+from holdfast.runtime.ports import Share
 
 #: A lane that works on one batch for so long hangs, unless a server was away meanwhile: then it waits for that.
 HANG_S = 120.0

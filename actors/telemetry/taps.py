@@ -207,6 +207,9 @@ class HandoverTap:
         """Count a partition that was taken."""
         self._tally.count(self._pool, "taken")
 
+    def renew(self, partition: int) -> None:
+        """Do nothing."""
+
     def revoke(self, partition: int) -> None:
         """Do nothing."""
 

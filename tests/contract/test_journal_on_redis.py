@@ -55,7 +55,7 @@ def test_forgotten_scripts_are_given_again(own_world: RedisWorld) -> None:
     own_world.forget_scripts()
     assert membership.claim(0, "command", "m-1", ["m-1"])
     own_world.forget_scripts()
-    assert [controls.member()] == membership.beat(controls.member(), 60_000)
+    assert [controls.member()] == membership.beat(controls.member(), 60_000).living
     own_world.forget_scripts()
     membership.yield_(0, "command", "m-1")
     own_world.forget_scripts()
@@ -159,7 +159,7 @@ def test_a_restarted_server_is_used_again(own_world: RedisWorld, redis_server: R
     assert [1, 1] == [line.seq // 2 for line in directory.instances("order").instances] + desk.begin(
         [(0, "c-1")]
     )
-    assert [controls.member()] == membership.beat(controls.member(), 60_000)
+    assert [controls.member()] == membership.beat(controls.member(), 60_000).living
     assert ([], 0) == (dead.list(), dead.count())
 
 

@@ -18,9 +18,9 @@ def test_those_who_beat_live(world: World) -> None:
     first, second = controls.member("m-1"), controls.member("m-2", ("command", "effect"))
 
     assert [] == world.membership().living()
-    assert [first] == world.membership().beat(first, TTL_MS)
-    assert [first, second] == world.membership().beat(second, TTL_MS)
-    assert [first, second] == world.membership().beat(first, TTL_MS)
+    assert [first] == world.membership().beat(first, TTL_MS).living
+    assert [first, second] == world.membership().beat(second, TTL_MS).living
+    assert [first, second] == world.membership().beat(first, TTL_MS).living
     assert [first, second] == world.membership().living()
 
 
@@ -38,7 +38,7 @@ def test_who_is_silent_is_dead(world: World) -> None:
     membership.beat(silent, 200)
     eventually(lambda: membership.living() == [loud])
 
-    assert [loud] == membership.beat(loud, TTL_MS)
+    assert [loud] == membership.beat(loud, TTL_MS).living
 
 
 def test_who_beats_goes_on_living(world: World) -> None:
@@ -63,9 +63,9 @@ def test_who_was_thought_dead_can_come_back(world: World) -> None:
     membership = world.membership()
     member, witness = controls.member(), controls.member("witness")
     membership.beat(member, 1)
-    eventually(lambda: membership.beat(witness, TTL_MS) == [witness])
+    eventually(lambda: membership.beat(witness, TTL_MS).living == [witness])
 
-    assert [member, witness] == membership.beat(member, TTL_MS)
+    assert [member, witness] == membership.beat(member, TTL_MS).living
 
 
 def test_a_member_says_what_is_true_now(world: World) -> None:
@@ -76,7 +76,7 @@ def test_a_member_says_what_is_true_now(world: World) -> None:
     membership.beat(controls.member("m-1"), TTL_MS)
     changed = controls.member("m-1", ("timer",))
 
-    assert [changed] == membership.beat(changed, TTL_MS)
+    assert [changed] == membership.beat(changed, TTL_MS).living
 
 
 def test_who_leaves_is_gone_at_once(world: World) -> None:
@@ -187,3 +187,19 @@ def test_of_many_that_claim_one_serves(world: World) -> None:
 
     assert [1] * 4 == [sum(column) for column in zip(*found, strict=True)]
     assert winners == memberships[0].owners("command")
+
+
+def test_a_beat_tells_what_is_not_claimed_any_more(world: World) -> None:
+    """
+    Of what a member serves it hears which is another's by now, or nobody's: what it claimed itself is not told.
+    """
+    membership, both = world.membership(), ["m-1", "m-2"]
+    served = {("command", 0), ("effect", 0), ("command", 1), ("timer", 3)}
+    membership.claim(0, "command", "m-1", both)
+    membership.claim(0, "effect", "m-2", both)
+    membership.claim(1, "command", "m-1", both)
+
+    roll = membership.beat(controls.member("m-1"), TTL_MS, served)
+
+    assert ([controls.member("m-1")], {("effect", 0), ("timer", 3)}) == (roll.living, roll.lost)
+    assert set() == membership.beat(controls.member("m-1"), TTL_MS).lost

@@ -22,12 +22,19 @@ class Lane:
 
     def __init__(self) -> None:
         self.assigned: set[int] = set()
+        #: All that was said of partitions, in order.
+        self.told: list[tuple[str, int]] = []
 
     def assign(self, partition: int) -> None:
         self.assigned.add(partition)
+        self.told.append(("assign", partition))
+
+    def renew(self, partition: int) -> None:
+        self.told.append(("renew", partition))
 
     def revoke(self, partition: int) -> None:
         self.assigned.discard(partition)
+        self.told.append(("revoke", partition))
 
     def drained(self, _partition: int) -> bool:
         return True
@@ -138,3 +145,98 @@ def test_what_is_handed_over_is_not_left_alone_until_the_next_heartbeat() -> Non
         eventually(lambda: lanes[1].assigned == {0})
     finally:
         second.stop()
+
+
+def emptied(server: MemoryServer) -> None:
+    """
+    Have a server forget who lives and who serves what, as after FLUSHALL.
+    """
+    server.members.clear()
+    server.owners.clear()
+
+
+def test_what_the_server_forgot_is_claimed_again(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    What is served is claimed again, told once, and not interrupted.
+    """
+    server, lane = MemoryServer(1), Lane()
+    one = steward(server, "one", MemoryMembership(server), lane)
+    one._step()
+    emptied(server)
+    for _ in range(3):
+        one._step()
+
+    assert ["one"] == MemoryMembership(server).owners("command")
+    assert [("assign", 0), ("renew", 0)] == lane.told
+    assert ["the namespace was emptied, or restored from an earlier state"] == [
+        record.message for record in caplog.records
+    ]
+
+
+def test_what_the_server_forgot_is_renewed_although_an_answer_was_lost() -> None:
+    """
+    The claim went through, and nobody heard: whoever has to know of it is told the next time.
+    """
+    server, lane = MemoryServer(1), Lane()
+    membership = Deaf(server)
+    membership.heard = True
+    deaf = steward(server, "deaf", membership, lane)
+    deaf._step()
+    emptied(server)
+    membership.heard = False
+
+    with pytest.raises(Unavailable):
+        deaf._step()
+    deaf._step()
+
+    assert [("assign", 0), ("renew", 0)] == lane.told
+
+
+def test_what_another_has_meanwhile_is_let_go_of() -> None:
+    """
+    Where another claimed it first, it is his: what was served is finished and given up.
+    """
+    server, lane = MemoryServer(1), Lane()
+    membership = MemoryMembership(server)
+    one = steward(server, "one", membership, lane)
+    one._step()
+    emptied(server)
+    membership.beat(member("other"), 600_000)
+    membership.claim(0, "command", "other", ["other"])
+    one._step()
+
+    assert ["other"] == membership.owners("command")
+    assert [("assign", 0), ("revoke", 0)] == lane.told
+
+
+def test_who_beats_first_on_an_emptied_server_leaves_the_others_theirs() -> None:
+    """
+    He is alone there until the others beat: their partitions are not taken from them meanwhile.
+    """
+    server, names = MemoryServer(8), ["first", "second"]
+    lanes = {name: Lane() for name in names}
+    stewards = [
+        Steward(
+            member(name)._replace(host=name),
+            MemoryMembership(server),
+            MemoryJournal(server),
+            {"command": lambda _partition, name=name: [lanes[name]]},  # type: ignore[misc]
+            partitions=8,
+            heartbeat_ms=60_000,
+            ttl_ms=600_000,
+            drain_s=1.0,
+        )
+        for name in names
+    ]
+    for _ in range(3):
+        for one in stewards:
+            one._step()
+    shared = MemoryMembership(server).owners("command")
+    for lane in lanes.values():
+        lane.told.clear()
+    emptied(server)
+    for one in stewards:
+        one._step()
+
+    assert shared == MemoryMembership(server).owners("command")
+    assert {"renew"} == {what for lane in lanes.values() for what, _ in lane.told}

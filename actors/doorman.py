@@ -81,6 +81,7 @@ class Doorman:
         self._partitions = partitions
         self._payload_bytes_max = payload_bytes_max
         self._batch_max = batch_max
+        self._patience_s = patience_s
         self._patience = Patience(patience_s)
         self._deferred: list[Delivery] = []
         self._lock = threading.Lock()
@@ -157,8 +158,19 @@ class Doorman:
         return found
 
     def _out_of_patience(self, delivery: Delivery, error: UnknownType) -> bool:
-        """Return whether a message of an unknown type has waited for long enough."""
-        ran_out = self._patience.ran_out(delivery, shortened(str(error)))
+        """Return whether a message of an unknown type has waited for long enough; say so when the waiting begins."""
+        name = shortened(str(error))
+        known = self._patience.knows(name)
+        ran_out = self._patience.ran_out(delivery, name)
+        if not known and not ran_out:
+            log.warning(
+                "foreign messages are kept back behind one that this process cannot read",
+                extra={
+                    "error": name,
+                    "command_id": (delivery.attributes or {}).get("message_id", ""),
+                    "for_s": self._patience_s,
+                },
+            )
         _begin_to_wait(delivery)
         return ran_out
 

@@ -24,6 +24,8 @@ from holdfast.runtime.ports import DeadLetters, Membership, Transport
 SCHEDULED_MAX = 10_000
 EFFECTS_MAX = 500
 LETTERS_MAX = 1_000
+#: Idle instances of each workflow that are looked at for those that wait for something chosen.
+IDLE_MAX = 10_000
 
 #: Run states in which an instance may be waiting for something.
 WAITING = (RunState.INITIATED, RunState.RUNNING, RunState.PAUSED)
@@ -158,28 +160,35 @@ class Search:
         Args:
             workflows: Types of instances that are looked for.
             older_ms: For how long it must not have moved.
-            limit: How many idle instances of each workflow are looked at, and how many items are returned.
+            limit: How many items are returned; unless `kinds` are chosen, no more idle instances of each workflow are
+                looked at.
             kinds: What must be waited for: an item is returned if one of its waits is of these.
         """
         posts = roster(self._backlog, self._membership, self._transport)
         now_ms = max((post.now_ms for post in posts), default=0)
         until_ms = now_ms - older_ms
         sheet = _Sheet(workflows, until_ms, now_ms)
-        for workflow in workflows:
-            found = self._backlog.idle(workflow, WAITING, until_ms, limit + 1)
-            sheet.whole &= len(found) <= limit
-            for one in found[:limit]:
-                sheet.idle(one.ref, one.run_state, one.updated_ms)
-        self._effects(sheet)
-        self._scheduled(sheet)
-        self._letters(sheet)
         wanted = set(kinds)
+        if not wanted <= {WORKER, BEHIND}:
+            self._instances(
+                sheet, workflows, until_ms, limit if wanted.issuperset(KINDS) else max(limit, IDLE_MAX)
+            )
+            self._effects(sheet)
+            self._scheduled(sheet)
+            self._letters(sheet)
         items = [
             *_posts(posts, until_ms),
             *sorted(sheet.done(), key=lambda one: (one.since_ms, one.workflow, one.key)),
         ]
         items = [one for one in items if wanted.intersection(wait.kind for wait in one.waits)]
         return Findings(items[:limit], sheet.whole and len(items) <= limit)
+
+    def _instances(self, sheet: _Sheet, workflows: Sequence[str], until_ms: int, limit: int) -> None:
+        for workflow in workflows:
+            found = self._backlog.idle(workflow, WAITING, until_ms, limit + 1)
+            sheet.whole &= len(found) <= limit
+            for one in found[:limit]:
+                sheet.idle(one.ref, one.run_state, one.updated_ms)
 
     def _effects(self, sheet: _Sheet) -> None:
         if self._known_effects is not None:

@@ -62,12 +62,18 @@ def load_app(path: str) -> App:
     if not module_name or not name:
         message = f"{path!r} names no app; write module:name, as in shop.orders:app"
         raise UsageError(message)
+    if module_name.startswith(".") or "/" in module_name:
+        raise UsageError(_file_named(path))
     if os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds text
         sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as above
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (module_name == error.name or module_name.startswith(error.name + ".")):
+        if error.name == module_name and module_name.endswith(".py"):
+            message = _file_named(path)
+        elif error.name is not None and (
+            module_name == error.name or module_name.startswith(error.name + ".")
+        ):
             message = f"there is no module {error.name!r} in this folder or installed (looking for the app {path!r})"
         else:
             message = f"the module {module_name!r} cannot be imported: {error}"
@@ -85,6 +91,15 @@ def load_app(path: str) -> App:
         message = f"{name!r} in {module_name} is {what}, not an App; {hint}"
         raise UsageError(message)
     return found
+
+
+def _file_named(path: str) -> str:
+    """Return what to write in place of a path that names a file, or a module relative to nothing."""
+    place, _, name = path.partition(":")
+    parts = [part for part in place.removesuffix(".py").split("/") if part not in ("", ".")]
+    if place.startswith("/") or ".." in parts:
+        return f"{path!r} names a file; go to its folder and write its module, {parts[-1].lstrip('.')}:{name}"
+    return f"{path!r} names a file; write its module, {'.'.join(parts).lstrip('.')}:{name}"
 
 
 def _place_of(error: Exception) -> str:

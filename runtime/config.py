@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -19,6 +19,7 @@ _PREFIX = "HOLDFAST_"
 _NAMESPACE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 #: What Kubernetes adds to every container when a Service is called holdfast or holdfast-something.
 _SERVICE_LINK_FORM = re.compile(r"HOLDFAST(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\w+)?)")
+_DATABASE = re.compile(r"[0-9]{1,9}")
 _HOST_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 _REPLICATED_FORM = re.compile(r"replicated\(([1-9][0-9]?)\)")
 
@@ -340,6 +341,18 @@ def check_redis_url(name: str, url: str) -> None:
         if one != url and urlsplit(one).path.strip("/") not in ("", "0"):
             message = f"{name} is {hide_password(url)!r}; a Redis Cluster has no database but 0"
             raise SettingsError(message)
+        if not _names_database(one):
+            message = f"{name} is {hide_password(url)!r}; a database is named by its number alone, as in redis://localhost:6379/0"
+            raise SettingsError(message)
+
+
+def _names_database(url: str) -> bool:
+    """Return whether a database is named by a number or not at all: redis-py would take anything else for 0."""
+    parts = urlsplit(url)
+    named = parse_qs(parts.query, keep_blank_values=True).get("db", [])
+    if parts.scheme != "unix" and parts.path not in ("", "/"):
+        named.append(parts.path[1:])
+    return all(_DATABASE.fullmatch(one) for one in named)
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...], example: str) -> None:

@@ -78,7 +78,8 @@ def stuck(
         columns = ("what", "run state", "for", "waits for", "", "since", "until")
         output.paper().print(output.table(columns, (row for item in found.items for row in _rows(item))))
     else:
-        output.note(f"nothing is stuck for {span_text(older)} or longer (see --older)")
+        looked = "nothing" if found.whole else "nothing of what was looked at"
+        output.note(f"{looked} is stuck for {span_text(older)} or longer (see --older)")
     if not found.whole:
         output.note("there is more than was looked at; see --limit and --type")
     return FAILED if found.items else DONE

@@ -250,6 +250,11 @@ WRONG: dict[str, list[Any]] = {
     "redis_url": [
         "localhost",
         "localhost:6379",
+        "redis://localhost:6379/abc",
+        "redis://localhost:6379/1/2",
+        "rediss://localhost:6379/-1",
+        "redis://localhost:6379/0?db=abc",
+        "unix:///run/redis.sock?db=abc",
         "http://localhost",
         "redis://",
         "redis:///0",

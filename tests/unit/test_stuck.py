@@ -376,3 +376,22 @@ def test_only_some_reasons_are_of_interest(site: Site) -> None:
 
     assert ["mechanic"] == [one.key for one in site.find(kinds=("resume", "dead-letter")).items]
     assert ["customer"] == [one.key for one in site.find(kinds=("command",)).items]
+
+
+def test_what_is_of_no_interest_takes_no_place(site: Site) -> None:
+    """
+    The limit is of what is shown: idle customers, however many, hide no mechanics' work and are not told of.
+    """
+    for number in range(5):
+        site.commit(controls.ref(f"customer-{number}"))
+        site.clock.advance(HOUR)
+    site.commit(controls.ref("mechanic"), run_state=RunState.PAUSED)
+    site.clock.advance(HOUR)
+    site.membership.leave("m-1")
+    site.transport.publisher().publish(0, b"waits")
+
+    paused = site.find(kinds=("resume",), limit=2)
+    deserted = site.find(kinds=("worker",), limit=2)
+
+    assert (["mechanic"], True) == ([one.key for one in paused.items], paused.whole)
+    assert (["pool command"], True) == ([one.name for one in deserted.items], deserted.whole)

@@ -74,10 +74,13 @@ class Steward:
         ttl_ms: int,
         drain_s: float,
         pace: Pace = MACHINE,
+        knows: Sequence[str] = (),
     ) -> None:
         self._pace = pace
         self._monotonic = pace.clock.monotonic
         self._member = member
+        #: The types of the workflows that this process knows.
+        self._knows = knows
         self._membership = membership
         self._journal = journal
         #: By pool: who holds a partition of it.
@@ -179,7 +182,7 @@ class Steward:
 
     def _step(self) -> None:
         began = self._monotonic()
-        beaten, lost = self._membership.beat(self._member, self._ttl_ms, self._serving)
+        beaten, lost = self._membership.beat(self._member, self._ttl_ms, self._serving, self._knows)
         # From before the last one to after this one: Redis may have heard it at any moment in between.
         if self._monotonic() - self._last_beat > self._ttl_ms / 1000:
             self._doubt()

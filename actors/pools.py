@@ -265,6 +265,7 @@ def steward_of(process: Process, built: Mapping[str, Pool]) -> Steward:
         ttl_ms=settings.member_ttl_ms,
         drain_s=settings.drain_s,
         pace=process.pace,
+        knows=[definition.type for definition in process.app.definitions],
     )
 
 

@@ -5,7 +5,7 @@ Nothing is changed, but for queues in RabbitMQ that are missing: those are decla
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -21,20 +21,22 @@ from holdfast.runtime.config import MEMORY_URL, Settings
 from holdfast.runtime.errors import HoldfastError, SetupError
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Yield everything that is to be said of the servers, as it is found."""
+def examine(settings: Settings, workflows: Sequence[str] = ()) -> Iterator[Finding]:
+    """Yield everything that is to be said of the servers, as it is found; with workflows, whether all workers know them."""
     if settings.redis_url == MEMORY_URL:
         what = "everything is kept in the memory of one process, and nothing will survive it"
         yield warning("redis", what, "set HOLDFAST_REDIS_URL to a server, or unset it for a private one")
     elif not settings.embedded:
-        yield from _examine_servers(settings)
+        yield from _examine_servers(settings, workflows)
     elif not settings.data_dir.is_dir():
         yield _binary(settings)
     else:
         try:
             with EmbeddedRedis(settings.data_dir, fsync=settings.durability.level == "fsync") as server:
                 yield ok("embedded", server.describe())
-                yield from _examine_servers(msgspec.structs.replace(settings, redis_url=server.url))
+                yield from _examine_servers(
+                    msgspec.structs.replace(settings, redis_url=server.url), workflows
+                )
         except EmbeddedUnavailable as failure:
             yield error("embedded", str(failure), "do as it says, or name a server in HOLDFAST_REDIS_URL")
 
@@ -50,7 +52,7 @@ def _binary(settings: Settings) -> Finding:
     return ok("embedded", f"nothing is kept yet; {binary} will keep its data in {settings.data_dir}")
 
 
-def _examine_servers(settings: Settings) -> Iterator[Finding]:
+def _examine_servers(settings: Settings, workflows: Sequence[str]) -> Iterator[Finding]:
     with RedisLink(settings) as link:
         try:
             reached = False
@@ -68,6 +70,7 @@ def _examine_servers(settings: Settings) -> Iterator[Finding]:
             settings = msgspec.structs.replace(settings, partitions=partitions)
             waiting = yield from _examine_queues(settings)
             yield from redis_checkup.examine_work(settings, link, waiting)
+            yield from redis_checkup.examine_apps(settings, link, workflows)
         except HoldfastError as failure:
             yield error("checkup", f"it ended early: {failure}", "put that right, and look again")
 

@@ -217,6 +217,10 @@ class Keys:
         """Hash: by member id, its pools, host, process id and start."""
         return f"{{{self.namespace}}}:member-facts"
 
+    def knows(self, member: str) -> str:
+        """String: the types of the workflows that a member knows, in msgpack; for as long as it is believed to live."""
+        return f"{{{self.namespace}}}:knows:{member}"
+
     def barrier(self) -> str:
         """String: a write of no meaning that WAIT and WAITAOF can wait for."""
         return f"{{{self.namespace}}}:barrier"

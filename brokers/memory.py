@@ -126,6 +126,8 @@ class MemoryServer:
         self.mail: dict[str, Future[bytes]] = {}
         self.dead: dict[str, DeadLetter] = {}
         self.members: dict[str, tuple[Member, int]] = {}
+        #: By member, the workflows that it knows.
+        self.known: dict[str, set[str]] = {}
         self.owners: dict[tuple[str, int], str] = {}
         self.published = 0
         self.queues: dict[int, deque[Delivery]] = {p: deque() for p in range(partitions)}
@@ -524,9 +526,12 @@ class MemoryMembership:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
 
-    def beat(self, member: Member, ttl_ms: int, serving: Collection[Share] = ()) -> Roll:
+    def beat(
+        self, member: Member, ttl_ms: int, serving: Collection[Share] = (), knows: Sequence[str] = ()
+    ) -> Roll:
         """Live for so long."""
         with self._server.changed:
+            self._server.known[member.id] = set(knows)
             self._server.members[member.id] = (member, self._server.now_ms() + ttl_ms)
             lost = {share for share in serving if self._server.owners.get(share) != member.id}
             return Roll(self.living(), lost)
@@ -537,9 +542,16 @@ class MemoryMembership:
             now = self._server.now_ms()
             return sorted(member for member, until in self._server.members.values() if until > now)
 
+    def known(self) -> dict[str, set[str]]:
+        """Return what the living know."""
+        with self._server.changed:
+            found = {member.id: self._server.known.get(member.id) for member in self.living()}
+            return {name: set(known) for name, known in found.items() if known}
+
     def leave(self, member_id: str) -> None:
         """Go, and serve nothing more."""
         with self._server.changed:
+            self._server.known.pop(member_id, None)
             self._server.members.pop(member_id, None)
             for share in [share for share, owner in self._server.owners.items() if owner == member_id]:
                 del self._server.owners[share]

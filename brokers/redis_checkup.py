@@ -348,3 +348,23 @@ def examine_work(settings: Settings, link: RedisLink, waiting: int) -> Iterator[
             )
     else:
         yield ok("dead-letters", "none")
+
+
+def examine_apps(settings: Settings, link: RedisLink, workflows: Sequence[str]) -> Iterator[Finding]:
+    """Yield which members serve partitions in which commands of these workflows wait, since they do not know them."""
+    membership = RedisMembership(settings, link)
+    known = {name: set(workflows) - types for name, types in membership.known().items()}
+    strange = {name: sorted(missing) for name, missing in known.items() if missing}
+    if not strange:
+        return
+    owners, found = membership.owners("command"), []
+    for member in membership.living():
+        served = [str(partition) for partition, owner in enumerate(owners) if owner == member.id]
+        if member.id in strange and served:
+            missing = ", ".join(strange[member.id])
+            found.append(
+                f"process {member.pid} of another app or version serves partition {', '.join(served)} and does not know: {missing}"
+            )
+    if found:
+        remedy = "give each app a HOLDFAST_NAMESPACE of its own; during a rolling deploy, wait until the old workers have gone"
+        yield warning("apps", "; ".join(found), remedy)

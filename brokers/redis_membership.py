@@ -18,6 +18,7 @@ from holdfast.runtime.config import Settings
 from holdfast.runtime.ports import POOLS, Member, Roll, Share
 
 _decoder = msgspec.msgpack.Decoder(Member)
+_types_decoder = msgspec.msgpack.Decoder(list[str])
 
 
 class RedisMembership:
@@ -28,12 +29,15 @@ class RedisMembership:
         self._keys = Keys(settings.namespace)
         self._partitions = settings.partitions
 
-    def beat(self, member: Member, ttl_ms: int, serving: Collection[Share] = ()) -> Roll:
+    def beat(
+        self, member: Member, ttl_ms: int, serving: Collection[Share] = (), knows: Sequence[str] = ()
+    ) -> Roll:
         """Say that a member lives, and look at its claims in the same round trip; see beat.lua and unclaimed.lua."""
         pools: dict[int, list[str]] = defaultdict(list)
         for pool, partition in serving:
             pools[partition].append(pool)
-        beat = self._beat((member.id, ttl_ms, encode(member), self._partitions, secrets.token_hex(8)))
+        facts = (encode(member), self._partitions, secrets.token_hex(8), encode(list(knows)))
+        beat = self._beat(member.id, ttl_ms, *facts)
         looks = [
             Call(Script.UNCLAIMED, (self._keys.serving(partition),), (member.id, *names))
             for partition, names in pools.items()
@@ -48,10 +52,27 @@ class RedisMembership:
 
     def living(self) -> list[Member]:
         """Return the living members."""
-        return _members(scripts.run(self._link, [self._beat(("",))])[0])
+        return _members(scripts.run(self._link, [self._beat("")])[0])
 
-    def _beat(self, args: Sequence[str | int | bytes]) -> Call:
-        return Call(Script.BEAT, (self._keys.members(), self._keys.member_facts(), self._keys.meta()), args)
+    def _beat(self, member_id: str, *args: str | int | bytes) -> Call:
+        own = self._keys
+        keys = (own.members(), own.member_facts(), own.meta(), own.knows(member_id))
+        return Call(Script.BEAT, keys, (member_id, *args))
+
+    def known(self) -> dict[str, set[str]]:
+        """Return what the living know; one of the last release does not say it."""
+        names = [member.id for member in self.living()]
+        with unavailable(self._link):
+            pipe = self._link.client.pipeline(transaction=False)
+            for name in names:
+                pipe.get(self._keys.knows(name))
+            found: Any = pipe.execute()
+        known = {
+            name: set(_types_decoder.decode(data))
+            for name, data in zip(names, found, strict=True)
+            if data is not None
+        }
+        return {name: types for name, types in known.items() if types}
 
     def leave(self, member_id: str) -> None:
         """Forget a member first, and then free what it served: nobody takes it for alive in between."""
@@ -59,6 +80,7 @@ class RedisMembership:
             pipe = self._link.at(self._keys.members()).pipeline(transaction=True)
             pipe.zrem(self._keys.members(), member_id)
             pipe.hdel(self._keys.member_facts(), member_id)
+            pipe.delete(self._keys.knows(member_id))
             pipe.execute()
         calls = [
             Call(Script.YIELD, (self._keys.serving(partition),), (member_id, *POOLS))

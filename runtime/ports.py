@@ -409,12 +409,21 @@ class Roll(NamedTuple):
 class Membership(Protocol):
     """Knows the living and who serves what; proved by tests/contract/test_membership.py."""
 
-    def beat(self, member: Member, ttl_ms: int, serving: Collection[Share] = ()) -> Roll:
-        """Say that a member lives for so long and serves this; return who lives, and what is not claimed for it."""
+    def beat(
+        self, member: Member, ttl_ms: int, serving: Collection[Share] = (), knows: Sequence[str] = ()
+    ) -> Roll:
+        """Say that a member lives for so long and serves this; return who lives, and what is not claimed for it.
+
+        `knows` are the types of its workflows, which do not change while it lives.
+        """
         ...
 
     def living(self) -> list[Member]:
         """Return the living members."""
+        ...
+
+    def known(self) -> dict[str, set[str]]:
+        """Return, by living member, which workflows it knows; of those that have said so."""
         ...
 
     def leave(self, member_id: str) -> None:

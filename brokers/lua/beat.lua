@@ -5,7 +5,9 @@
 -- KEYS[1]  members       zset   ids by when they stop being believed
 -- KEYS[2]  member-facts  hash   ids to facts
 -- KEYS[3]  meta          hash   what was fixed when the namespace was first used
+-- KEYS[4]  knows         string the workflows that the member knows
 -- ARGV[1]  member, or '' only to look    ARGV[2]  ttl_ms    ARGV[3]  facts    ARGV[4]  partitions    ARGV[5]  incarnation
+-- ARGV[6]  the workflows
 --
 -- Returns the facts of the living.
 
@@ -14,6 +16,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[1] ~= '' then
   redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
   redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+  if redis.call('PEXPIRE', KEYS[4], ARGV[2]) == 0 then redis.call('SET', KEYS[4], ARGV[6], 'PX', ARGV[2]) end
   if redis.call('HSETNX', KEYS[3], 'partitions', ARGV[4]) == 1 then
     redis.call('HSETNX', KEYS[3], 'incarnation', ARGV[5])
   end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import chain
 
 import click
@@ -14,6 +13,7 @@ from holdfast.brokers.checkup import examine
 from holdfast.brokers.finding import Finding, Status, error, ok, worst
 from holdfast.cli import output
 from holdfast.cli.ending import DONE, FAILED
+from holdfast.runtime.app import App
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import HoldfastError
 
@@ -37,11 +37,14 @@ findings (check, status, found, remedy).
 def doctor(app_path: str | None, as_json: bool) -> int:
     """Look at the servers of the settings, and say of each thing that is not well what to do. Exit code 1 on an error.
 
-    With APP also look whether the app loads. Queues that are missing in RabbitMQ are declared; nothing else is changed.
+    With APP also look whether the app loads, and whether all workers know its workflows. Queues that are missing in
+    RabbitMQ are declared; nothing else is changed.
     """
     settings = Settings.from_environment()
     findings = []
-    for finding in chain(_examine_app(app_path), examine(settings)):
+    app, said = _examine_app(app_path)
+    workflows = [definition.type for definition in app.definitions] if app is not None else []
+    for finding in chain(said, examine(settings, workflows)):
         findings.append(finding)
         if not as_json:
             _show(finding)
@@ -60,15 +63,15 @@ def _show(finding: Finding) -> None:
     output.paper().print(grid)
 
 
-def _examine_app(app_path: str | None) -> Iterator[Finding]:
+def _examine_app(app_path: str | None) -> tuple[App | None, list[Finding]]:
+    """Return the app, if one is named and loads, and what is to be said of it."""
     if app_path is None:
-        return
+        return None, []
     try:
         app = load_app(app_path)
     except HoldfastError as failure:
-        yield error("app", str(failure), "correct the app, or name another")
-        return
+        return None, [error("app", str(failure), "correct the app, or name another")]
     workflows = ", ".join(
         f"{definition.type} ({len(definition.commands.by_tag)} commands)" for definition in app.definitions
     )
-    yield ok("app", f"{app_path} has {workflows}")
+    return app, [ok("app", f"{app_path} has {workflows}")]

@@ -16,6 +16,8 @@ from holdfast.brokers import embedded, rabbitmq_checkup, redis_checkup
 from holdfast.brokers.durability import has_waitaof
 from holdfast.brokers.finding import Finding, Status
 from holdfast.brokers.redis_link import RedisLink
+from holdfast.brokers.redis_membership import RedisMembership
+from tests import controls
 from tests.cli import shop
 from tests.cli.conftest import name
 from tests.cli.desk import APP, NOWHERE, run
@@ -279,6 +281,35 @@ def test_workers_and_their_partitions(office: Client) -> None:
 
     assert "1 serve the command pool (process" in examine()["workers"].found
     assert ": 4 of 4 partitions)" in examine()["workers"].found
+
+
+def test_workers_of_another_app(settings: Settings) -> None:
+    """
+    Whoever serves partitions and does not know a workflow of the app has its commands wait: it is told which and where.
+    """
+    link = RedisLink(settings)
+    membership, pools = RedisMembership(settings, link), ("command",)
+    for member, knows in (
+        ("ours", ("letter", "parcel", "van")),
+        ("theirs", ("letter", "loan")),
+        ("silent", ()),
+    ):
+        membership.beat(controls.member(member, pools), 60_000, knows=knows)
+    for partition, member in enumerate(("ours", "theirs", "theirs", "silent")):
+        membership.claim(partition, "command", member, ["ours", "theirs", "silent"])
+    link.close()
+
+    finding = examine(APP)["apps"]
+
+    assert (
+        Status.WARNING,
+        "process 4711 of another app or version serves partition 1, 2 and does not know: parcel",
+    ) == (
+        finding.status,
+        finding.found,
+    )
+    assert "HOLDFAST_NAMESPACE" in finding.remedy
+    assert "apps" not in examine()
 
 
 def test_work_that_waits_and_work_that_was_given_up(settings: Settings) -> None:

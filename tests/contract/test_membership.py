@@ -2,10 +2,14 @@
 Membership: who lives, and who serves what.
 """
 
+import msgspec
+
+from holdfast.brokers import redis_namespace
+from holdfast.brokers.redis_membership import RedisMembership
 from holdfast.runtime.ports import POOLS
 from tests import controls
 from tests.contract.threads import together
-from tests.contract.worlds import World
+from tests.contract.worlds import RedisWorld, World
 from tests.support.processes import eventually
 
 TTL_MS = 60_000
@@ -203,3 +207,37 @@ def test_a_beat_tells_what_is_not_claimed_any_more(world: World) -> None:
 
     assert ([controls.member("m-1")], {("effect", 0), ("timer", 3)}) == (roll.living, roll.lost)
     assert set() == membership.beat(controls.member("m-1"), TTL_MS).lost
+
+
+def test_members_say_which_workflows_they_know(world: World) -> None:
+    """
+    Whoever lives and has said so is listed with them, as it said last and until it is gone.
+    """
+    membership = world.membership()
+    membership.beat(controls.member("m-1"), TTL_MS, knows=("loan", "order"))
+    membership.beat(controls.member("m-2"), TTL_MS)
+    membership.beat(controls.member("m-3"), 1, knows=("order",))
+    eventually(lambda: "m-3" not in membership.known())
+
+    assert {"m-1": {"loan", "order"}} == membership.known()
+
+    membership.beat(controls.member("m-1"), TTL_MS, knows=("loan", "order"))
+    membership.leave("m-1")
+
+    assert {} == membership.known()
+
+
+def test_a_beat_says_again_what_was_fixed_at_first_use(redis_world: RedisWorld) -> None:
+    """
+    Of a namespace that was emptied under its workers the number of partitions is kept again, and never changed.
+    """
+    membership, settings = redis_world.membership(), redis_world.settings
+    membership.living()
+
+    assert redis_namespace.stored_partitions(settings, redis_world.link()) is None
+
+    membership.beat(controls.member(), TTL_MS)
+    other = RedisMembership(msgspec.structs.replace(settings, partitions=7), redis_world.link())
+    other.beat(controls.member("m-2"), TTL_MS)
+
+    assert settings.partitions == redis_namespace.stored_partitions(settings, redis_world.link())

@@ -240,3 +240,25 @@ def test_who_beats_first_on_an_emptied_server_leaves_the_others_theirs() -> None
 
     assert shared == MemoryMembership(server).owners("command")
     assert {"renew"} == {what for lane in lanes.values() for what, _ in lane.told}
+
+
+def test_it_says_which_workflows_are_known_here() -> None:
+    """
+    Whoever looks can tell workers of another app by that.
+    """
+    server = MemoryServer(1)
+    membership = MemoryMembership(server)
+    one = Steward(
+        member("one"),
+        membership,
+        MemoryJournal(server),
+        {},
+        partitions=1,
+        heartbeat_ms=100,
+        ttl_ms=600_000,
+        drain_s=1.0,
+        knows=("loan",),
+    )
+    one._step()
+
+    assert {"one": {"loan"}} == membership.known()

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 DRAIN_STEP_S = 0.02
 #: How often it is looked whether a partition that is to be ours was handed over: nobody serves it in between.
 CLAIM_STEP_S = 0.1
-#: Heartbeats in which every living member has been heard, after a server forgot them all.
-CALLS_MISSED_MAX = 2
+#: Heartbeats after which every living member was heard again, where a server forgot them all.
+BEATS_UNTIL_HEARD = 2
 
 
 class Holder(Protocol):
@@ -231,7 +231,7 @@ class Steward:
         self._forgotten = (self._forgotten | lost) & self._serving
         if not self._forgotten:
             return
-        self._patient_until = self._monotonic() + CALLS_MISSED_MAX * self._heartbeat_s
+        self._patient_until = self._monotonic() + BEATS_UNTIL_HEARD * self._heartbeat_s
         renewed: list[Share] = []
         try:
             for share in sorted(self._forgotten):

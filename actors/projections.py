@@ -310,13 +310,15 @@ class ProjectionLane:
 
     def _look(self, assigned: frozenset[int]) -> None:
         """Learn of orders and generations from time to time, and of partitions at once."""
-        self._look_for_losses()
         with self._lock:
-            renewed, self._renewed = self._renewed, set()
+            renewed = set(self._renewed)
+        self._look_for_losses(surely=bool(renewed))
+        with self._lock:
+            self._renewed -= renewed
         for track in self._tracks.values():
             for partition in track.shares.keys() - (assigned - renewed):
                 del track.shares[partition]
-            # What was applied is no loss to be told of: the log that it came from is gone as a whole.
+            # Where no other server answers, what was applied is no loss to be told of: all of its log is gone.
             for ref in [ref for ref in track.applier.recent if ref.partition in renewed] if renewed else ():
                 del track.applier.recent[ref]
         now = self._clock.monotonic()
@@ -338,12 +340,17 @@ class ProjectionLane:
                 self._read_orders(track)
         self._orders = orders
 
-    def _look_for_losses(self) -> None:
-        """Where another server answers: park what was applied and is not in the logs, and learn anew where we are."""
+    def _look_for_losses(self, *, surely: bool = False) -> None:
+        """Where another server answers: park what was applied and is not in the logs, and learn anew where we are.
+
+        With `surely` it is asked who answers now, whoever answered last.
+        """
         losses = self._ports.losses
-        if losses is None or losses.epoch() == self._epoch:
+        if losses is None or (not surely and losses.epoch() == self._epoch):
             return
         epoch = losses.refresh()
+        if epoch == self._epoch:
+            return
         for track in self._tracks.values():
             lost = losses.compare(list(track.applier.recent.values()))
             parked = [track.applier.ahead(one.known) for one in lost]

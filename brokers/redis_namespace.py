@@ -17,16 +17,22 @@ ERASE_STEP = 1_000
 def settle(settings: Settings, link: RedisLink) -> None:
     """Fix the number of partitions at first use, and check it at every other.
 
+    What is there already is only read: a server that takes no writes, being full, must still let in who looks at it,
+    or who sends through RabbitMQ.
+
     Raises:
         PartitionsMismatch: The namespace has another number of partitions.
     """
     key = Keys(settings.namespace).meta()
     with unavailable(link):
-        pipe = link.at(key).pipeline(transaction=True)
-        pipe.hsetnx(key, "partitions", settings.partitions)
-        pipe.hsetnx(key, "incarnation", secrets.token_hex(8))
-        pipe.hget(key, "partitions")
-        stored = int(pipe.execute()[2])
+        found: Any = link.client.hmget(key, ["partitions", "incarnation"])
+        if None in found:
+            pipe = link.at(key).pipeline(transaction=True)
+            pipe.hsetnx(key, "partitions", settings.partitions)
+            pipe.hsetnx(key, "incarnation", secrets.token_hex(8))
+            pipe.hget(key, "partitions")
+            found = pipe.execute()[2:]
+        stored = int(found[0])
     if stored != settings.partitions:
         message = (
             f"namespace {settings.namespace!r} was created with {stored} partitions, but HOLDFAST_PARTITIONS is "

@@ -2,6 +2,8 @@
 A namespace in Redis: fixed when it is first used, and removed without touching its neighbours.
 """
 
+from typing import Any
+
 import pytest
 
 from holdfast.brokers import redis_namespace
@@ -25,6 +27,29 @@ def test_the_number_of_partitions_is_fixed(redis_world: RedisWorld) -> None:
     assert controls.PARTITIONS == redis_namespace.stored_partitions(redis_world.settings, link)
     with pytest.raises(PartitionsMismatch, match=r"created with 4 partitions.* is 8.*HOLDFAST_PARTITIONS=4"):
         redis_namespace.settle(redis_world.with_(partitions=8), link)
+
+
+def test_what_is_fixed_is_not_written_again(redis_world: RedisWorld) -> None:
+    """
+    Whoever comes later only reads, so he also gets in when the server takes no writes; what is missing is written.
+    """
+    link, client, key = redis_world.link(), redis_world.client, redis_world.keys.meta()
+    redis_namespace.settle(redis_world.settings, link)
+    first = client.hgetall(key)
+    written = _written(client)
+    redis_namespace.settle(redis_world.settings, link)
+
+    assert written == _written(client)
+    client.hdel(key, "incarnation")
+    redis_namespace.settle(redis_world.settings, link)
+    assert first.keys() == client.hgetall(key).keys()
+
+
+def _written(client: Any) -> int:
+    """
+    How often anything was asked to be set in a hash.
+    """
+    return int(client.info("commandstats").get("cmdstat_hsetnx", {}).get("calls", 0))
 
 
 def test_one_of_many_fixes_it(redis_world: RedisWorld) -> None:

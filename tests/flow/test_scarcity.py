@@ -19,7 +19,7 @@ from tests.flow.alarms import app as alarms_app
 from tests.flow.house import PATIENCE_S, ROOT, House, accounts, house, quick
 from tests.flow.office import APP, Office, office
 from tests.flow.senders import Senders
-from tests.flow.shop import Post
+from tests.flow.shop import NextLedger, Post, next_app
 from tests.support.processes import eventually
 from tests.support.servers import RabbitServer, RedisServer
 
@@ -88,6 +88,32 @@ def test_what_a_caller_sees_of_a_full_redis(tight: House, redis_server: RedisSer
         tight.await_logs(b=2)
 
     assert [1, 2] == tight.numbers("b")
+
+
+def test_commands_come_in_while_redis_is_full(
+    redis_server: RedisServer, amqp_url: str, namespace: str, tmp_path: Path
+) -> None:
+    """
+    A client that comes while Redis takes no writes is let in: what it sends over RabbitMQ waits there and is decided
+    when there is memory, and what there is can be read.
+    """
+    settings = quick(namespace, redis_server.url, amqp_url)
+    with house(settings, tmp_path) as home, redis_server.client() as client, home.crew(1):
+        home.client.execute(Post("b", "s", 1), timeout=PATIENCE_S)
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) // 2)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            client.set("any", "thing")
+        with connect(next_app, settings) as late:
+            late.send(Post("b", "s", 2))
+            assert [1] == [
+                event.number for record in late.history(NextLedger, "b") for event in record.events
+            ]
+            assert late.state(NextLedger, "b") is not None
+            assert [] == late.dead_letters.list()
+        give(client, -1)
+        home.await_logs(b=2)
+
+    assert [1, 2] == home.numbers("b")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
-from holdfast.runtime.actor import Actor, UnusableSnapshot, start
+from holdfast.runtime.actor import Actor, UnusableSnapshot, gap, start
 from holdfast.runtime.app import App
 from holdfast.runtime.clock import from_ms, monotonic, to_ms
 from holdfast.runtime.definition import Definition
@@ -53,8 +53,27 @@ class Reader:
 
     def history(self, workflow: Any, key: str | int, after: int, limit: int | None) -> list[Record[Any]]:
         """Return records after a sequence number."""
+        return list(islice(self.records(workflow, key, after), limit))
+
+    def records(self, workflow: Any, key: str | int, after: int) -> Iterator[Record[Any]]:
+        """Return records after a sequence number as they are read: there may be more than go into memory.
+
+        Raises:
+            HistoryError: One cannot be read, or those between two of them are gone.
+        """
         definition, ref = self._find(workflow, key)
-        return [_record(seq, entry) for seq, entry in islice(self._entries(definition, ref, after), limit)]
+        while True:
+            # Pages overlap by a record. While that is there, the next one has to be: nothing is trimmed behind it.
+            page = self._journal().entries(ref, max(0, after - 1), ENTRIES_PER_READ)
+            before = after if page and page[0][0] == after else 0
+            for seq, entry in _decoded(definition, ref, page[1:] if before else page):
+                if before and seq != before + 1:
+                    raise gap(ref, before, seq)
+                before = seq
+                yield _record(seq, entry)
+            if len(page) < ENTRIES_PER_READ:
+                return
+            after = page[-1][0]
 
     def histories(self, workflow: Any, keys: Iterable[str | int]) -> Iterator[tuple[str, list[Record[Any]]]]:
         """Return whole histories, many to a round trip."""
@@ -62,11 +81,13 @@ class Reader:
         while found := [self._find(workflow, key) for key in islice(keys, INSTANCES_PER_READ)]:
             definition = found[0][0]
             for opened in self._journal().read([ref for _, ref in found], snapshots=False):
-                records = [
-                    _record(seq, definition.entries.decode(data, "record", seq, "of", opened.ref))
-                    for seq, data in opened.tail
-                ]
-                yield opened.ref.key, records
+                tail = opened.tail
+                if tail and tail[-1][0] - tail[0][0] + 1 != len(tail):
+                    # Either records are gone, or they were trimmed while a long log was read.
+                    yield opened.ref.key, self.history(workflow, opened.ref.key, 0, None)
+                else:
+                    records = [_record(*one) for one in _decoded(definition, opened.ref, tail)]
+                    yield opened.ref.key, records
 
     def wait(self, workflow: Any, key: str | int, until: Callable[[Any], bool], timeout: float) -> Any:
         """Look, and then wait on the log until the state is as wished."""
@@ -141,11 +162,17 @@ class Reader:
     def _entries(self, definition: Definition, ref: Ref, after: int) -> Iterator[tuple[int, Any]]:
         while True:
             found = self._journal().entries(ref, after, ENTRIES_PER_READ)
-            for seq, data in found:
-                yield seq, definition.entries.decode(data, "record", seq, "of", ref)
+            yield from _decoded(definition, ref, found)
             if len(found) < ENTRIES_PER_READ:
                 return
             after = found[-1][0]
+
+
+def _decoded(
+    definition: Definition, ref: Ref, entries: Iterable[tuple[int, bytes]]
+) -> Iterator[tuple[int, Any]]:
+    for seq, data in entries:
+        yield seq, definition.entries.decode(data, "record", seq, "of", ref)
 
 
 def _record(seq: int, entry: Any) -> Record[Any]:

@@ -13,6 +13,7 @@ import msgspec
 from holdfast.brokers import scripts
 from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.redis_log import records_in
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.codec import encode
 from holdfast.runtime.config import Settings
@@ -126,7 +127,7 @@ class RedisFeed:
             for ref, seq in wanted:
                 pipe.xrange(self._keys.log(ref), f"({seq}-0", "+", count=limit)
             found = pipe.execute()
-        return [[(int(id_.partition(b"-")[0]), fields[b"r"]) for id_, fields in entries] for entries in found]
+        return [records_in(entries) for entries in found]
 
     def instances(
         self, partition: int, workflows: Sequence[str], walk: str, limit: int

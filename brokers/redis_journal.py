@@ -13,6 +13,7 @@ from holdfast.brokers import scripts
 from holdfast.brokers.durability import Barrier
 from holdfast.brokers.keys import Keys, name_of_effect
 from holdfast.brokers.redis_link import BARE, RedisLink, unavailable
+from holdfast.brokers.redis_log import bare_records_in, record_in, records_in, seq_of
 from holdfast.brokers.scripts import (
     Call,
     CommitCall,
@@ -49,6 +50,9 @@ PAGES_PER_TRIP = 10
 TRIM_PER_CALL = 5_000
 #: The longest single wait on a log, so that a dead connection is noticed.
 WAIT_STEP_S = 5.0
+
+#: What open.lua says in place of where a tail begins that has to be read entry by entry.
+_IRREGULAR = b"irregular"
 
 _snapshot_decoder = msgspec.msgpack.Decoder(Snapshot)
 _effect_decoder = msgspec.msgpack.Decoder(EffectEntry)
@@ -99,7 +103,11 @@ class RedisJournal:
         if reply[0] == b"held":
             return Held(ref, reply[1].decode(), int(reply[2]))
         _, seq, head, token, run_state, parked, reason, unique, snapshot, first, *tail = reply
-        entries = list(enumerate(tail, int(first.partition(b"-")[0]))) if tail else []
+        kept = _snapshot_decoder.decode(snapshot) if snapshot else None
+        if first == _IRREGULAR:
+            entries = self.entries(ref, kept.seq if kept is not None else 0, ENTRIES_PER_CALL)
+        else:
+            entries = list(enumerate(tail, seq_of(first))) if tail else []
         # The rest of a long tail is read up to where the log was: others may be writing to it.
         while entries and entries[-1][0] < int(seq):
             more = self._further(ref, entries[-1][0] + 1, int(seq))
@@ -112,7 +120,7 @@ class RedisJournal:
             head.decode(),
             int(token) if leased else NO_LEASE,
             RunState(run_state.decode()),
-            _snapshot_decoder.decode(snapshot) if snapshot else None,
+            kept,
             entries,
             int(parked),
             reason.decode(),
@@ -120,16 +128,18 @@ class RedisJournal:
         )
 
     def _further(self, ref: Ref, first: int, last: int) -> list[tuple[int, bytes]]:
-        """Return the next entries of a long log, several pages in one round trip, read as they come."""
+        """Return the next entries of a long log, several pages in one round trip, read as they come.
+
+        Where all of these are gone, the next that are left.
+        """
         starts = range(first, last + 1, ENTRIES_PER_CALL)[:PAGES_PER_TRIP]
         with unavailable(self._link):
             pipe = self._link.client.pipeline(transaction=False)
             for start in starts:
                 end = min(start + ENTRIES_PER_CALL - 1, last)
                 pipe.execute_command("XRANGE", self._keys.log(ref), f"{start}-0", f"{end}-0", **BARE)
-            return [
-                (int(id_.partition(b"-")[0]), fields[1]) for page in pipe.execute() for id_, fields in page
-            ]
+            found = [one for page in pipe.execute() for one in bare_records_in(page)]
+        return found or [one for one in self.entries(ref, first - 1, ENTRIES_PER_CALL) if one[0] <= last]
 
     def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
         """Write commits; see commit.lua."""
@@ -240,7 +250,7 @@ class RedisJournal:
         """Return a stretch of the log."""
         with unavailable(self._link):
             found: Any = self._link.client.xrange(self._keys.log(ref), f"({after}-0", "+", count=limit)
-        return [(int(id_.partition(b"-")[0]), fields[b"r"]) for id_, fields in found]
+        return records_in(found)
 
     def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
         """Return single entries."""
@@ -248,7 +258,7 @@ class RedisJournal:
             pipe = self._link.client.pipeline(transaction=False)
             for ref, seq in wanted:
                 pipe.xrange(self._keys.log(ref), f"{seq}-0", f"{seq}-0")
-            return [found[0][1][b"r"] if found else None for found in pipe.execute()]
+            return [record_in(found[0][1]) if found else None for found in pipe.execute()]
 
     def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
         """Wait on the log; the server wakes us."""

@@ -9,6 +9,7 @@ import msgspec
 
 from holdfast.brokers.keys import Keys
 from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.redis_log import record_in
 from holdfast.runtime.config import Settings
 from holdfast.runtime.loss import Known, Loss
 
@@ -54,13 +55,15 @@ class RedisLosses:
             # Where the log is further and does not have the record any more, that was trimmed or deleted.
             there = one.head if at > one.seq else by if at == one.seq else None
             if entries and at >= one.seq:
-                there = _command_of(entries[0][1][b"r"])
+                there = _command_of(record_in(entries[0][1]))
             if there != one.head:
                 losses.append(Loss(one, at, by))
         return losses
 
 
 def _command_of(entry: bytes) -> str:
-    """Return whose command made a record: the first field of every entry."""
+    """Return whose command made a record: the first field of every entry; nobody's, where it is none."""
+    if not entry:
+        return ""
     fields: list[Any] = msgspec.msgpack.decode(entry)
     return str(fields[0])

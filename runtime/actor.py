@@ -105,8 +105,7 @@ class Actor:
             self.state, self.erased, self.seq = self.definition.workflow.initial(), True, seq - 1
             self.handled.clear()
         if seq != self.seq + 1:
-            message = f"the log of {self.ref} goes from {self.seq} to {seq}; records between them are gone"
-            raise HistoryError(message)
+            raise gap(self.ref, self.seq, seq)
         state, evolve = self.state, self.definition.workflow.evolve
         for event in entry.events:
             try:
@@ -145,6 +144,11 @@ class Actor:
             tuple((id_, seq, at_ms) for id_, (seq, at_ms) in self.handled.items()),
             self.erased,
         )
+
+
+def gap(ref: Ref, before: int, seq: int) -> HistoryError:
+    """Return the error of a log in which a record does not follow the one before it."""
+    return HistoryError(f"the log of {ref} goes from {before} to {seq}; records between them are gone")
 
 
 def fold(definition: Definition, opened: Opened) -> Actor:

@@ -219,7 +219,9 @@ class Applier:
                     turn.gap(work, work.entries[-1].seq, work.entries[-1].data)
                 for seq, data in records:
                     turn.record(work, seq, data, "")
-                if len(records) == RECORDS_PER_READ and not turn.ended(work.ref):
+                # Of what was read some may not follow what was applied: then that is the next to be looked at.
+                short = bool(records) and turn.seqs[work.ref] < records[-1][0]
+                if (short or len(records) == RECORDS_PER_READ) and not turn.ended(work.ref):
                     following.append(work)
             behind = following
 
@@ -292,7 +294,8 @@ class _Turn:
         due = self.seqs[work.ref] + 1
         if first <= due or self.ended(work.ref):
             return
-        control = self._entry(work.ref, first, data).control
+        # What comes before it is applied, whatever that entry is.
+        control = self._entry(work.ref, first, data, due).control
         erased = control is not None and control.erases
         if erased or (work.skip and work.parked is not None and work.parked.kind == "gone"):
             self.seqs[work.ref] = first - 1
@@ -317,11 +320,11 @@ class _Turn:
             self._events(ref, seq, data, position, left_out)
         self.seqs[ref] = seq
 
-    def _entry(self, ref: Ref, seq: int, data: bytes) -> Entry[Any]:
+    def _entry(self, ref: Ref, seq: int, data: bytes, due: int | None = None) -> Entry[Any]:
         try:
             return self.definition.sources[ref.workflow].entries.decode(data, "record", seq, "of", ref)
         except HistoryError as error:
-            raise EventFailed("unreadable", seq, -1, "", error) from error
+            raise EventFailed("unreadable", due or seq, -1, "", error) from error
 
     def _events(self, ref: Ref, seq: int, data: bytes, position: str, left_out: Sequence[int]) -> None:
         entry = self._entry(ref, seq, data)

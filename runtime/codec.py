@@ -213,6 +213,9 @@ class EntryCodec(Generic[M]):
             return self._decode_slowly(data, " ".join(map(str, where)))
 
     def _decode_slowly(self, data: bytes, where: str) -> Entry[M]:
+        if not data:
+            message = f"{where} is none: that entry of the log was not written by Holdfast. Look at it, and restore the log"
+            raise HistoryError(message)
         try:
             check_record_open(data, "the payload")
             raw = self._raw_decoder.decode(data)

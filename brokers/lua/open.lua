@@ -15,6 +15,10 @@
 --   {'held', owner, remaining_ms}
 --   {'opened', seq, head, token, run_state, parked, reason, unique, snapshot or '', seq of the first tail entry, tail entry, ...}
 --
+-- The entries of a tail have the numbers that follow its first one. Where records between them are gone, or an entry is
+-- none of ours, 'irregular' stands in place of that first number and no entry is returned: the caller reads them one by
+-- one, with their ids.
+--
 -- A lease is free to take when nobody holds it, it has expired, or its holder no longer serves the partition and the
 -- caller does. Taking it raises the token, which fences the former holder. Nothing is written for an absent instance.
 
@@ -24,6 +28,17 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local serving = nil
 local replies = {}
+
+-- Whether these are records without a gap. Ids only grow, so the last one tells of all.
+local function regular(entries)
+  local count = #entries
+  if count == 0 then return true end
+  for i = 1, count do
+    if entries[i][2][1] ~= 'r' then return false end
+  end
+  local first = tonumber(string.match(entries[1][1], '^(%d+)-0$'))
+  return first and entries[count][1] == string.format('%.0f-0', first + count - 1)
+end
 
 for k = 2, #KEYS, 3 do
   local actor, snap, log = KEYS[k], KEYS[k + 1], KEYS[k + 2]
@@ -52,8 +67,9 @@ for k = 2, #KEYS, 3 do
         if found[1] then snapshot_seq, snapshot = found[1], found[2] end
       end
       local entries = redis.call('XRANGE', log, string.format('(%s-0', snapshot_seq), '+', 'COUNT', tail_max)
-      reply = {'opened', seq, head, token, run_state, parked or 0, reason or '', unique or '', snapshot,
-        entries[1] and entries[1][1] or ''}
+      local first = entries[1] and entries[1][1] or ''
+      if not regular(entries) then first, entries = 'irregular', {} end
+      reply = {'opened', seq, head, token, run_state, parked or 0, reason or '', unique or '', snapshot, first}
       for i, entry in ipairs(entries) do reply[10 + i] = entry[2][2] end
     end
   end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import click
@@ -58,16 +59,9 @@ def history(app_path: str, type_: str, key: str, after: int, limit: int | None, 
 def _pages(
     reader: Reader, workflow: str, key: str, after: int, limit: int | None
 ) -> Iterator[list[Record[Any]]]:
-    left = limit
-    while left is None or left > 0:
-        wanted = PAGE if left is None else min(PAGE, left)
-        page = reader.history(workflow, key, after, wanted)
-        if page:
-            yield page
-        if len(page) < wanted:
-            return
-        after = page[-1].seq
-        left = None if left is None else left - len(page)
+    records = islice(reader.records(workflow, key, after), limit)
+    while page := list(islice(records, PAGE)):
+        yield page
 
 
 def _row(record: Record[Any]) -> tuple[str, ...]:

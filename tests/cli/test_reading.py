@@ -7,17 +7,21 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import redis
 
 from holdfast import App, Client, Settings, connect
 from holdfast.actors import wiring
+from holdfast.brokers.keys import Keys
 from holdfast.cli import history, output
 from holdfast.runtime.codec import encode
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.ports import Commit
 from holdfast.runtime.record import Entry
 from tests.cli import shop
-from tests.cli.desk import APP, ROOT, SCRIPT, run
+from tests.cli.conftest import name
+from tests.cli.desk import APP, ROOT, SCRIPT, run, working
 from tests.support.processes import eventually
+from tests.support.servers import RedisServer, redis_client
 
 HOSTILE = "\x1b]0;owned\x07\x9b31m[red]x[/red]\u202e\n"
 
@@ -245,6 +249,69 @@ def test_a_log_that_this_code_cannot_read_is_told(command: str, settings: Settin
     said = run(command, APP, "parcel", "p-1", code=1)
 
     assert "record 1 of parcel/p-1 cannot be read by this code" in said.sentence
+
+
+@pytest.mark.parametrize(
+    "wrong", ["the log of parcel/p-1 goes from 2 to 4", "record 6 of parcel/p-1 is none: that entry"]
+)
+def test_a_log_that_was_tampered_with_is_told(
+    wrong: str, office: Client, settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Records that are gone from its middle, and entries that are none, end in a sentence; a page of the log is no reason
+    not to see it.
+    """
+    post(office, "p-1", 1, 2, 3, 4, 5)
+    log = Keys(settings.namespace).log(
+        Ref(partition_of("parcel", "p-1", settings.partitions), "parcel", "p-1")
+    )
+    with redis_client(redis_url) as client:
+        if "none" in wrong:
+            client.xadd(log, {"x": "y"}, id="6-0")
+        else:
+            client.xdel(log, "3-0")
+
+    for page in (1, 2, 3, 500):
+        monkeypatch.setattr(history, "PAGE", page)
+        assert wrong in run("history", APP, "parcel", "p-1", "--json", code=1).err
+
+
+# -- a full Redis
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("list", APP),
+        ("state", APP, "parcel", "p-1"),
+        ("history", APP, "parcel", "p-1"),
+        ("dead", "list"),
+        ("sizes", APP),
+        ("stuck", APP),
+        ("doctor", "--json"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_full_redis_can_be_looked_into(
+    command: tuple[str, ...], redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever wants to know what fills a Redis that takes no writes any more is not turned away for want of memory.
+    """
+    name(monkeypatch, redis_url=redis_server.url, namespace=namespace)
+    with working(shop.app, Settings.from_environment()) as office:
+        post(office, "p-1", 5)
+    with redis_server.client() as client:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"]) // 2)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            client.set("any", "thing")
+
+    if command[0] == "doctor":
+        findings = run(*command, code=1).out
+        assert "maxmemory" in findings
+        assert "has reached its maxmemory" not in findings
+    else:
+        run(*command)
 
 
 # -- list

@@ -11,6 +11,7 @@ import pytest
 
 from holdfast.brokers.redis_journal import RedisJournal
 from holdfast.brokers.redis_link import RedisLink
+from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import SetupError, Unavailable
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import Committed, Conflict, Held, Opened
@@ -336,6 +337,48 @@ def test_a_log_behind_its_instance_is_read_to_its_end(redis_world: RedisWorld, k
     found = begin(lambda: journal.read([REF])[0]).result(10)
 
     assert (2_500, list(range(1, kept + 1))) == (found.seq, [seq for seq, _ in found.tail])
+
+
+@pytest.mark.parametrize("kept", [0, 500])
+@pytest.mark.parametrize("gone", [(501,), (1_200,), (1_900, 2_400), tuple(range(1_001, 2_001))])
+def test_a_log_with_a_gap_is_read_as_it_is(redis_world: RedisWorld, gone: tuple[int, ...], kept: int) -> None:
+    """
+    Every record is returned under its own number, whatever is not there before it: whoever folds it notices.
+    """
+    journal = redis_world.journal()
+    write(journal, REF, *(f"c-{seq}" for seq in range(1, 2_501)))
+    if kept:
+        encoded = encode(controls.snapshot(kept, f"c-{kept}"))
+        redis_world.client.hset(redis_world.keys.snap(REF), mapping={"seq": kept, "data": encoded})
+    redis_world.client.xdel(redis_world.keys.log(REF), *(f"{seq}-0" for seq in gone))
+    expected = [(seq, f"c-{seq}") for seq in range(kept + 1, 2_501) if seq not in gone]
+
+    for found in (opened(journal.open([REF], "a")[0]), journal.read([REF])[0]):
+        assert 2_500 == found.seq
+        assert expected == [(seq, controls.command_id(data)) for seq, data in found.tail]
+
+
+@pytest.mark.parametrize("id_", ["3-1", "4-0"])
+def test_an_entry_of_somebody_else_is_handed_on_as_nothing(redis_world: RedisWorld, id_: str) -> None:
+    """
+    An entry of a log that is no record has no bytes, so that whoever reads it says so, and only of its instance.
+    """
+    journal, feed = redis_world.journal(), redis_world.feed()
+    view = write(journal, REF, "c-1", "c-2", "c-3")
+    other = write(journal, controls.ref("o-2"), "c-1")
+    redis_world.client.xadd(redis_world.keys.log(REF), {"x": "y", "r": "z"}, id=id_)
+    number = int(id_[0])
+
+    logs = [
+        journal.read([REF, other.ref])[0].tail,
+        journal.entries(REF, 0, 10),
+        feed.records([(REF, 0)], 10)[0],
+    ]
+    for log in logs:
+        assert [(number, b"")] == [(seq, data) for seq, data in log if not data]
+        assert ["c-1", "c-2", "c-3"] == [controls.command_id(data) for _, data in log if data]
+    assert [b""] == journal.entry([(REF, 4)]) or number != 4
+    assert 3 == view.seq
 
 
 @pytest.mark.parametrize("kind", ["log", "actor"])

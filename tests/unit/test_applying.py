@@ -291,6 +291,37 @@ def test_records_that_are_gone_are_told(bench: Bench) -> None:
     assert [3, 4] == bench.numbers("short")
 
 
+@pytest.mark.parametrize(
+    ("left", "kind", "error", "applied"),
+    [
+        ([1, 2, 4], "gone", "records 3 to 3 of counter/holed are no longer in its log", [1, 2, 4]),
+        ([1, 2, 3, 4, 9], "unreadable", "record 9 of counter/holed is none", [1, 2, 3, 4]),
+    ],
+)
+def test_what_does_not_follow_is_told_wherever_it_is(
+    bench: Bench, left: list[int], kind: str, error: str, applied: list[int]
+) -> None:
+    """
+    A record that is gone from the middle of a log, or an entry that is none: whoever reads the log whole learns of it,
+    and not when the next record comes.
+    """
+    ref = bench.record("holed", 1, 2, 3, 4)
+    log = bench.server.instances[ref].log
+    records = [(seq, log[seq - 1] if seq <= len(log) else b"") for seq in left]
+    feed = MemoryFeed(bench.server)
+    feed.records = lambda wanted, limit: [  # type: ignore[method-assign]  # a log that was damaged
+        [one for one in records if one[0] > seq] for _, seq in wanted
+    ]
+    bench.applier._feed = feed
+    parked = bench.parked(Work(ref))
+
+    assert (kind, True) == (parked.kind, error in parked.error)
+    assert applied[: parked.seq - 1] == bench.numbers("holed")
+    if kind == "gone":
+        bench.apply(Work(ref, parked=parked, skip=True))
+        assert applied == bench.numbers("holed")
+
+
 def test_deleted_data_is_deleted_here_too(bench: Bench) -> None:
     """
     The hook is told, whether the events before were applied or are gone; what is gone that way is no gap.

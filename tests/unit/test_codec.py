@@ -414,7 +414,7 @@ def test_an_event_with_wrong_fields_is_a_broken_history() -> None:
         UPCAST.entries.decode(entry_of({"type": "OrderPlaced", "amount": "5"}), "record 1")
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x90", encode(["c-1"]), encode({}), DEEP])
+@pytest.mark.parametrize("data", [b"\xc1", b"\x90", encode(["c-1"]), encode({}), DEEP])
 def test_bytes_that_are_no_entry_are_a_broken_history(data: bytes) -> None:
     """
     A log that was damaged is told as such.
@@ -481,3 +481,11 @@ def test_attempts_may_be_missing_and_passed_over() -> None:
     assert msgspec.structs.replace(envelope, attempts=0) == decode_envelope(encode(old_envelope))
     assert entry == ORDER.entries.decode(encode([*old_entry, 3, "from newer code"]), "record 1")
     assert envelope == decode_envelope(encode([*old_envelope, 3, "from newer code"]))
+
+
+def test_an_entry_without_bytes_is_no_record() -> None:
+    """
+    What a journal hands on of an entry that is none of ours is named as such: no code would read it.
+    """
+    with pytest.raises(HistoryError, match=r"^record 7 of order/o-1 is none: .* not written by Holdfast"):
+        ORDER.entries.decode(b"", "record", 7, "of", "order/o-1")

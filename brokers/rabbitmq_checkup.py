@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pika
 import pika.exceptions
 
 from holdfast.brokers.finding import Finding, error, numbers, ok, warning
-from holdfast.brokers.rabbitmq_loop import explain, parameters
+from holdfast.brokers.rabbitmq_loop import (
+    ACCESS_REFUSED,
+    CONNECTION_ERRORS,
+    RIGHTS,
+    explain,
+    parameters,
+)
 from holdfast.brokers.rabbitmq_topology import DELIVERY_LIMIT, Topology, declare, depths
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import HoldfastError, SetupError
@@ -141,13 +148,16 @@ def _connected(settings: Settings) -> Iterator[Any]:
     """
     try:
         connection: Any = pika.BlockingConnection(parameters(settings, "doctor"))
-    except (pika.exceptions.AMQPError, OSError) as failure:
+    except CONNECTION_ERRORS as failure:
         raise explain(settings, failure) from failure
     try:
         yield connection
+    except CONNECTION_ERRORS as failure:
+        raise explain(settings, failure) from failure
     finally:
-        if connection.is_open:
-            connection.close()
+        with suppress(*CONNECTION_ERRORS):  # where it breaks just now, that is as good
+            if connection.is_open:
+                connection.close()
 
 
 def waiting(settings: Settings) -> dict[str, int]:

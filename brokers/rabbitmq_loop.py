@@ -17,6 +17,10 @@ from urllib.parse import urlsplit
 
 import pika
 import pika.exceptions
+from pika.adapters.utils.connection_workflow import (
+    AMQPConnectorException,
+    AMQPConnectorStackTimeout,
+)
 
 from holdfast.brokers import tls
 from holdfast.brokers.rabbitmq_connection import Connection
@@ -31,9 +35,28 @@ HEARTBEAT_S = 5
 #: What pika says when the broker refused us. Where it only says that the connection ended while we were let in, that
 #: may be a broker, or what stands before it, that is just going away.
 _REFUSED = re.compile(r"ConnectionClosedByBroker: \((403|530)\)")
+#: AMQP's numbers for why a channel is closed: a right is missing, or a queue or exchange.
+ACCESS_REFUSED, NOT_FOUND = 403, 404
+#: Where it is written which rights there must be.
+RIGHTS = "deploy/rabbitmq-users.sh"
 #: Waits between attempts to connect: at once, then longer.
 RECONNECT_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 CONNECT_TIMEOUT_S = 10.0
+#: How much longer than that is waited for the first connection: pika, when its time is up, knows how far it came.
+CONNECT_GRACE_S = 2.0
+
+#: What pika raises where there is no connection, or none any more. A server that does not answer is no `AMQPError`.
+CONNECTION_ERRORS = (pika.exceptions.AMQPError, AMQPConnectorException, OSError)
+#: What pika's timeout for the whole of a connection ends with: a blocking one, and one of a loop.
+_TOO_LATE = (AMQPConnectorStackTimeout, pika.exceptions.ConnectionOpenAborted)
+#: What it says where nobody has accepted the connection.
+_NOT_ACCEPTED = "connecting socket"
+#: What pika makes of an answer that is not AMQP, or that ends before it begins.
+_OTHER_TONGUE = (
+    pika.exceptions.IncompatibleProtocolError,
+    pika.exceptions.ProtocolSyntaxError,
+    pika.exceptions.UnexpectedFrameError,
+)
 
 
 class Handler(Protocol):
@@ -97,8 +120,21 @@ def explain(settings: Settings, error: BaseException) -> Unavailable | SetupErro
         found = _wrong_port(settings, server)
     if found is not None:
         return SetupError(found)
-    text = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
+    text = _no_rabbit(list(tls.causes(error)))
+    if text is None:
+        text = next((str(cause) for cause in reversed(causes) if str(cause)), type(error).__name__)
     return Unavailable(f"RabbitMQ at {where} cannot be reached: {redact(text, settings.amqp_url)}")
+
+
+def _no_rabbit(causes: list[BaseException]) -> str | None:
+    """Return what is wrong where somebody accepted the connection and did not speak AMQP; None where that is not so."""
+    accepted = "something accepted the connection, but"
+    for cause in causes:
+        if isinstance(cause, _TOO_LATE) and "Timeout" in str(cause) and _NOT_ACCEPTED not in str(cause):
+            return f"{accepted} did not answer within {CONNECT_TIMEOUT_S:g} s; is this a RabbitMQ?"
+        if isinstance(cause, _OTHER_TONGUE):
+            return f"{accepted} does not speak AMQP; is this a RabbitMQ?"
+    return None
 
 
 def _wrong_port(settings: Settings, server: str) -> str | None:
@@ -145,7 +181,7 @@ class RabbitLoop:
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"holdfast-rabbitmq-{purpose}", daemon=True)
 
-    def wait_open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def wait_open(self) -> None:
         """Begin, and wait for the first connection.
 
         Not before: the handler, which has the loop only when it is made, may be called at once.
@@ -155,9 +191,9 @@ class RabbitLoop:
             Unavailable: It cannot be reached.
         """
         self._thread.start()
-        self._first.wait(timeout_s)
+        self._first.wait(CONNECT_TIMEOUT_S + CONNECT_GRACE_S)
         if self._channel is None:
-            error = self._error or TimeoutError(f"no connection within {timeout_s:g} s")
+            error = self._error or TimeoutError(f"no connection within {CONNECT_TIMEOUT_S:g} s")
             self.close()
             if isinstance(error, SetupError):
                 raise error

@@ -16,7 +16,7 @@ from typing import Any, Self
 import pika
 import pika.exceptions
 
-from holdfast.brokers.rabbitmq_loop import explain, parameters
+from holdfast.brokers.rabbitmq_loop import CONNECTION_ERRORS, explain, parameters
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import SetupError
 
@@ -123,7 +123,7 @@ class _Declarer:
     def __enter__(self) -> Self:
         try:
             self._connection = pika.BlockingConnection(parameters(self._settings, "topology"))
-        except (pika.exceptions.AMQPError, OSError) as error:
+        except CONNECTION_ERRORS as error:
             raise explain(self._settings, error) from error
         return self
 
@@ -131,9 +131,9 @@ class _Declarer:
         try:
             if self._connection.is_open:
                 self._connection.close()
-        except pika.exceptions.AMQPError:
+        except CONNECTION_ERRORS:
             pass  # it broke just now, which is as good
-        if isinstance(error, pika.exceptions.AMQPError | OSError):
+        if isinstance(error, CONNECTION_ERRORS):
             raise explain(self._settings, error) from error
 
     def channel(self) -> Any:

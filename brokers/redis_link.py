@@ -327,7 +327,10 @@ def explain(settings: Settings, error: BaseException, *, proven: bool = False) -
         found = _wrong_port(settings, error, server)
     if found is not None:
         return SetupError(found)
-    return Unavailable(f"Redis at {where} does not answer: {redact(str(error), *settings.redis_seeds)}")
+    text = redact(str(error), *settings.redis_seeds)
+    if not proven and any(isinstance(cause, redis.exceptions.InvalidResponse) for cause in tls.causes(error)):
+        return Unavailable(f"{server} does not answer as one: {text.rstrip('.')}; is this a Redis?")
+    return Unavailable(f"{server} does not answer: {text}")
 
 
 def _wrong_port(settings: Settings, error: BaseException, server: str) -> str | None:

@@ -89,9 +89,9 @@ def trouble(settings: Settings, failure: BaseException, *, server: str, plain: s
         server: The server in words: `Redis at rediss://cache:6380/0`.
         plain: The scheme of a URL without TLS.
     """
-    causes = list(_causes(failure))
-    text = " ".join(f"{cause} {cause!r}" for cause in causes)
-    if any(isinstance(cause, _WRONG_NAME[0]) and cause.verify_code in _WRONG_NAME[1] for cause in causes) or (
+    found = list(causes(failure))
+    text = " ".join(f"{cause} {cause!r}" for cause in found)
+    if any(isinstance(cause, _WRONG_NAME[0]) and cause.verify_code in _WRONG_NAME[1] for cause in found) or (
         _UNTRUSTED.search(text) and _WRONG_NAME_TEXT.search(text)
     ):
         return (
@@ -121,7 +121,7 @@ def closed(failure: BaseException) -> bool:
     """Return whether the other side ended the connection."""
     return any(
         isinstance(cause, ConnectionResetError | BrokenPipeError) or _CLOSED.search(f"{cause} {cause!r}")
-        for cause in _causes(failure)
+        for cause in causes(failure)
     )
 
 
@@ -169,7 +169,7 @@ def _greet(with_: ssl.SSLContext, host: str, port: int) -> tuple[bool, BaseExcep
     return shaken, None
 
 
-def _causes(failure: BaseException) -> Iterator[BaseException]:
+def causes(failure: BaseException) -> Iterator[BaseException]:
     """Yield a failure and whatever it came from, as far as libraries tell: each does so in another way."""
     todo, seen = [failure], set[int]()
     while todo:

@@ -2,6 +2,7 @@
 `holdfast doctor`: each finding against a private server that is set up wrongly in just that way.
 """
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -512,6 +513,46 @@ def test_a_rabbitmq_that_cannot_be_asked(
     assert findings["rabbitmq"].remedy == remedy
     assert findings["redis"].status is Status.OK
     assert "sesame" not in str(findings)
+
+
+@pytest.mark.parametrize("what", ["silent", "redis"])
+def test_a_rabbitmq_that_does_not_answer(
+    what: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A port where somebody listens who is no RabbitMQ, or one that hangs: the list goes on behind it. Who sends is told
+    the same, and so is a worker, when it has waited for as long as it was told to.
+    """
+    monkeypatch.setattr("holdfast.brokers.rabbitmq_loop.CONNECT_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1] if what == "silent" else urlsplit(settings.redis_url).port
+        name(monkeypatch, amqp_url=f"amqp://me:sesame@127.0.0.1:{port}/")
+
+        findings = examine(code=1)
+        sent = run("send", APP, "Post", '{"parcel_id":"p-1","grams":1}', code=1)
+        began = time.monotonic()
+        served = run("worker", APP, "--patience", "2", code=1)
+
+    assert "accepted the connection, but did not answer" in findings["rabbitmq"].found
+    assert "is this a RabbitMQ?" in findings["rabbitmq"].found
+    assert {"workers", "dead-letters"} < set(findings)
+    assert "is this a RabbitMQ?" in sent.sentence
+    assert time.monotonic() - began >= 2
+    assert "trying again" in served.err
+    assert "is this a RabbitMQ?" in served.err.splitlines()[-1]
+    assert "sesame" not in f"{findings}{sent}{served}"
+
+
+def test_a_redis_url_that_leads_to_rabbitmq(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What answers in another tongue may be another server.
+    """
+    name(monkeypatch, redis_url=f"redis://127.0.0.1:{urlsplit(amqp_url).port}/0")
+
+    finding = examine(code=1)["redis"]
+
+    assert "as reply type byte" in finding.found or "Protocol Error" in finding.found
+    assert finding.found.endswith("is this a Redis?")
 
 
 def test_a_backlog_in_rabbitmq(rabbit: str, namespace: str) -> None:

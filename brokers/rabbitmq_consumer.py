@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from holdfast.brokers.care import batch_of
 from holdfast.brokers.rabbitmq_line import SUBSCRIBE_RETRY_S, Line
-from holdfast.brokers.rabbitmq_loop import RabbitLoop
+from holdfast.brokers.rabbitmq_loop import NOT_FOUND, RabbitLoop
 from holdfast.runtime.config import Settings
 from holdfast.runtime.ports import Delivery
 
-#: How often it is looked whether a queue that was deleted is there again.
-MISSING_RETRY_S = 1.0
+log = logging.getLogger(__name__)
+
+#: How often a queue is tried that cannot be used, and how often queues that are missing are declared, at the most.
+REFUSED_RETRY_S = 1.0
 #: After a batch of at least so many the next one is given a moment to gather: under load a round trip for hundreds
 #: beats many for a few, and when there is no load nobody waits.
 GATHER_FROM = 8
@@ -42,6 +46,11 @@ class RabbitConsumer:
         self._buffer: deque[Delivery] = deque()
         self._assigned: set[int] = set()
         self._lines: dict[int, Line] = {}
+        #: Partitions whose queues are missing; whether somebody is declaring such; and when that was done last.
+        self._missing: set[int] = set()
+        self._mending = False
+        self._mended_at = -REFUSED_RETRY_S
+        self._closed = threading.Event()
         self._last_taken = 0
         #: Whether the next `take` is not to wait.
         self._woken = False
@@ -119,6 +128,7 @@ class RabbitConsumer:
 
     def close(self) -> None:
         """Close the connection: the broker takes back what is not acknowledged."""
+        self._closed.set()
         with self._lock:
             self._assigned.clear()
             self._buffer.clear()
@@ -156,17 +166,54 @@ class RabbitConsumer:
         if not self._arrived.is_set():
             self._arrived.set()
 
-    def ended(self, line: Line, *, missing: bool) -> None:
+    def ended(self, line: Line, *, refusal: int) -> None:
         """Forget a line whose channel is closed, and begin anew where the partition is still ours."""
         with self._lock:
             if self._lines.get(line.partition) is not line:
                 return
             del self._lines[line.partition]
             self._buffer = deque(delivery for delivery in self._buffer if delivery.tag[0] is not line)
+        if refusal == NOT_FOUND and not line.leaving:
+            self._mend(line.partition)
+            return
         self._loop.later(
-            MISSING_RETRY_S if missing else SUBSCRIBE_RETRY_S if not line.leaving else 0.0,
+            REFUSED_RETRY_S if refusal else SUBSCRIBE_RETRY_S if not line.leaving else 0.0,
             lambda: self._begin(line.partition),
         )
+
+    def _mend(self, partition: int) -> None:
+        """Have a queue that somebody deleted declared again. Not on this thread, which has heartbeats to answer."""
+        with self._lock:
+            self._missing.add(partition)
+            begin, self._mending = not self._mending, True
+        if begin:
+            threading.Thread(
+                target=self._declare_missing, name="holdfast-rabbitmq-declare", daemon=True
+            ).start()
+
+    def _declare_missing(self) -> None:
+        """Declare queues until none is missing, and begin with each anew; on a thread of its own."""
+        while not self._closed.wait(max(0.0, self._mended_at + REFUSED_RETRY_S - time.monotonic())):
+            with self._lock:
+                missing, self._missing = sorted(self._missing), set()
+                partitions = [partition for partition in missing if partition in self._assigned]
+                if not missing:
+                    self._mending = False
+                    return
+            self._mended_at = time.monotonic()
+            if partitions:
+                self._declare_and_begin(partitions)
+
+    def _declare_and_begin(self, partitions: list[int]) -> None:
+        queues = [self._queue_of(partition) for partition in partitions]
+        try:
+            self._declare(partitions)
+        except Exception as error:  # noqa: BLE001 - pika lets errors of every kind through, and nothing may end the thread
+            log.warning("queues cannot be declared again", extra={"queues": queues, "error": str(error)})
+        else:
+            log.warning("queues were gone and are declared again", extra={"queues": queues})
+        for partition in partitions:
+            self._loop.call(partial(self._begin, partition))
 
     def _close_lines(self) -> None:
         """Close all lines our way, which keeps the order, before the connection closes them in its own."""

@@ -25,7 +25,7 @@ from pika.exceptions import ChannelClosedByBroker
 
 from holdfast.brokers.care import received
 from holdfast.brokers.rabbitmq_connection import Plain
-from holdfast.brokers.rabbitmq_loop import RabbitLoop
+from holdfast.brokers.rabbitmq_loop import ACCESS_REFUSED, RIGHTS, RabbitLoop
 from holdfast.runtime.ports import Delivery
 
 log = logging.getLogger(__name__)
@@ -45,8 +45,8 @@ class Keeper(Protocol):
         """Hand on what came, unless the line is being handed over."""
         ...
 
-    def ended(self, line: Line, *, missing: bool) -> None:
-        """Take notice that the channel is closed; `missing` when the broker did it, for want of the queue, say."""
+    def ended(self, line: Line, *, refusal: int) -> None:
+        """Take notice that the channel is closed; with AMQP's number for the reason when the broker did it, else 0."""
         ...
 
 
@@ -177,10 +177,15 @@ class Line:
 
     def _on_closed(self, channel: Any, reason: BaseException) -> None:
         channel.connection.takers.pop(channel.channel_number, None)
-        missing = isinstance(reason, ChannelClosedByBroker)
-        if missing:
-            log.warning("queue cannot be used", extra={"queue": self._queue, "error": str(reason)})
-        self._keeper.ended(self, missing=missing)
+        refusal = int(reason.reply_code) if isinstance(reason, ChannelClosedByBroker) else 0
+        if isinstance(reason, ChannelClosedByBroker):
+            error = reason.reply_text
+            if refusal == ACCESS_REFUSED:
+                error = (
+                    f"RabbitMQ does not allow this user to read queue {self._queue!r} ({error}): see {RIGHTS}"
+                )
+            log.warning("queue cannot be used", extra={"queue": self._queue, "error": error})
+        self._keeper.ended(self, refusal=refusal)
 
 
 def delivered(

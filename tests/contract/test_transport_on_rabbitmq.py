@@ -2,12 +2,17 @@
 Commands over RabbitMQ when queues are gone, full or not ours, and when the broker cuts, stalls or restarts.
 """
 
+import contextlib
+import logging
 import os
 import shutil
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pika
@@ -190,7 +195,7 @@ def test_what_cannot_be_used_is_refused(amqp_url: str, namespace: str, channel: 
 
 def test_a_lost_queue_holds_up_no_other(rabbitmq_carrier: Carrier, channel: Any) -> None:
     """
-    A queue that is deleted under its consumer disturbs no other partition, and is used again once it is declared again.
+    A queue that is deleted under its consumer disturbs no other partition, and is declared again by whoever serves it.
     """
     consumer, publisher = rabbitmq_carrier.consumer(0, 1), rabbitmq_carrier.publisher()
     confirmed([publisher.publish(partition, b"before") for partition in (0, 1)])
@@ -199,10 +204,59 @@ def test_a_lost_queue_holds_up_no_other(rabbitmq_carrier: Carrier, channel: Any)
     for body in numbers(20):
         confirmed([publisher.publish(1, body)])
         assert [body] == bodies(collect(consumer, 1))
-    declare(rabbitmq_carrier.settings)
-    confirmed([publisher.publish(0, b"after")])
 
+    eventually(lambda: publisher.publish(0, b"after").exception(SECONDS_MAX) is None, SECONDS_MAX)
     assert [b"after"] == bodies(collect(consumer, 1))
+
+
+def test_a_lost_queue_of_the_doorman_is_declared_again(rabbitmq_carrier: Carrier, channel: Any) -> None:
+    """
+    The queue of the ingress and that of the broker's dead letters are served in the same way.
+    """
+    assert isinstance(rabbitmq_carrier.transport, RabbitTransport)
+    namespace = rabbitmq_carrier.settings.namespace
+    doorman = rabbitmq_carrier.transport.doorman()
+    doorman.assign(INGRESS)
+    doorman.assign(DEAD)
+    channel.basic_publish("", f"{namespace}.dead", b"before")
+    assert [b"before"] == bodies(collect(doorman, 1))
+    for name in ("ingress", "dead"):
+        channel.queue_delete(f"{namespace}.{name}")
+    for name, partition in (("ingress", INGRESS), ("dead", DEAD)):
+        queue = f"{namespace}.{name}"
+        eventually(partial(_is_there, rabbitmq_carrier, queue))
+        channel.basic_publish(queue, "", name.encode())
+        assert [name.encode()] == bodies(collect(doorman, 1), partition)
+    doorman.close()
+
+
+def _is_there(carrier: Carrier, queue: str) -> bool:
+    return depths(carrier.settings, [queue])[queue] is not None
+
+
+def test_a_queue_that_cannot_be_declared_again_is_tried_for(
+    rabbitmq_carrier: Carrier, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A declaration that fails ends nothing: the next look at the queue brings another.
+    """
+    consumer, publisher = rabbitmq_carrier.consumer(0), rabbitmq_carrier.publisher()
+    assert isinstance(consumer, RabbitConsumer)
+    tries, honest = list[list[int]](), consumer._declare
+
+    def fail_first(partitions: Any) -> object:
+        tries.append(list(partitions))
+        if len(tries) == 1:
+            message = "not just now"
+            raise Unavailable(message)
+        return honest(partitions)
+
+    monkeypatch.setattr(consumer, "_declare", fail_first)
+    channel.queue_delete(f"{rabbitmq_carrier.settings.namespace}.commands.0")
+
+    eventually(lambda: publisher.publish(0, b"after").exception(SECONDS_MAX) is None, SECONDS_MAX)
+    assert [b"after"] == bodies(collect(consumer, 1))
+    assert [[0], [0]] == tries
 
 
 def test_a_removal_takes_all_of_one_namespace(rabbitmq_carrier: Carrier, amqp_url: str) -> None:

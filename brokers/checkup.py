@@ -105,6 +105,7 @@ def _examine_queues(settings: Settings) -> Generator[Finding, None, int]:
         yield from findings
         if any(one.status is Status.ERROR for one in findings):
             return 0
+        yield rabbitmq_checkup.examine_rights(settings)
         depths = rabbitmq_checkup.waiting(settings)
     else:
         transport = RedisTransport(settings)

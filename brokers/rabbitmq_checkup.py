@@ -46,7 +46,7 @@ _REFUSAL = re.compile(
 )
 #: More arguments than there are.
 ARGUMENTS_MAX = 20
-#: How many queues are named that differ in the same way.
+#: How many queues are named that differ in the same way, or for which the same right is missing.
 NAMES_MAX = 3
 
 
@@ -87,6 +87,113 @@ def examine_queues(settings: Settings) -> Iterator[Finding]:
             yield warning(check, "; ".join(map(_told, differing[check].items())), remedy)
         else:
             yield ok(check, found)
+
+
+def examine_rights(settings: Settings) -> Finding:
+    """Return whether the user may do what clients and workers do, once everything is declared.
+
+    RabbitMQ looks at rights before it looks at what is asked. So what only needs rights is asked in a form that it
+    cannot take, which touches no message: 403 is a right that is missing, and any other refusal means that it is there.
+    What is declared is declared once more as it is.
+    """
+    topology = Topology(settings.namespace, settings.partitions)
+    partitions = [(topology.queue(p), topology.exchange, str(p)) for p in range(settings.partitions)]
+    bindings = [
+        *partitions,
+        (topology.ingress, topology.ingress, ""),
+        (topology.dead, topology.dead, ""),
+    ]
+    try:
+        with _connected(settings) as connection:
+            user = str(connection._impl.params.credentials.username)
+            asks = _Asks(connection)
+            if not asks.may(lambda channel: _publish_nothing(channel, topology.exchange)):
+                found = (
+                    f"user {user!r} may not write to exchange {topology.exchange!r}: it can send no commands"
+                )
+                return error("queue-rights", found, f"give it the rights of {RIGHTS}")
+            missing = list(_missing(asks, topology, bindings))
+    except HoldfastError as failure:
+        return error("queue-rights", str(failure), "put that right, and look again")
+    if missing:
+        rights = defaultdict(list)
+        for verb, name in missing:
+            rights[verb].append(name)
+        told = "; ".join(f"{verb} {_few(names)}" for verb, names in rights.items())
+        found = f"user {user!r} may send commands, but not serve them: it may not {told}"
+        return warning(
+            "queue-rights", found, f"that is enough for a client; give a worker the rights of {RIGHTS}"
+        )
+    return ok("queue-rights", f"user {user!r} may declare, write and read all that is needed")
+
+
+def _missing(
+    asks: _Asks, topology: Topology, bindings: list[tuple[str, str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Yield what a worker needs and this user may not: to do what, with what."""
+    for name, kind in (
+        (topology.exchange, "direct"),
+        (topology.ingress, "fanout"),
+        (topology.dead, "fanout"),
+    ):
+        if not asks.may(partial(_declare_exchange, name=name, kind=kind)):
+            yield "configure", f"exchange {name!r}"
+    for queue, exchange, routing_key in bindings:
+        arguments = topology.arguments(dead_letters=queue != topology.dead)
+        if not asks.may(partial(_declare_queue, queue=queue, arguments=arguments)):
+            yield "configure", f"queue {queue!r}"
+        if not asks.may(partial(_bind, queue=queue, exchange=exchange, routing_key=routing_key)):
+            # It takes the right to write to the queue, and to read the exchange.
+            reading = "to exchange" in asks.said
+            yield ("read", f"exchange {exchange!r}") if reading else ("write to", f"queue {queue!r}")
+        if not asks.may(partial(_consume_nothing, queue=queue)):
+            yield "read", f"queue {queue!r}"
+
+
+class _Asks:
+    """Asks a broker one thing after the other, each refusal of which costs a channel."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._channel: Any = None
+        #: What the last refusal for want of a right said.
+        self.said = ""
+
+    def may(self, action: Callable[[Any], object]) -> bool:
+        """Return whether the user has the right to do something, whatever else is against it."""
+        try:
+            if self._channel is None or not self._channel.is_open:
+                self._channel = self._connection.channel()
+                self._channel.confirm_delivery()
+            action(self._channel)
+        except pika.exceptions.ChannelClosedByBroker as refusal:
+            self.said = refusal.reply_text
+            return bool(refusal.reply_code != ACCESS_REFUSED)
+        except pika.exceptions.UnroutableError:
+            pass
+        return True
+
+
+def _publish_nothing(channel: Any, exchange: str) -> None:
+    """Publish what no broker takes, for a time that is none; and were it taken, it would go nowhere."""
+    channel.basic_publish(exchange, "nowhere", b"", pika.BasicProperties(expiration="never"), mandatory=True)
+
+
+def _consume_nothing(channel: Any, queue: str) -> None:
+    """Ask for messages in a way that no broker takes, with a priority that is no number."""
+    channel.basic_consume(queue, lambda *_: None, arguments={"x-priority": "none"})
+
+
+def _declare_exchange(channel: Any, name: str, kind: str) -> None:
+    channel.exchange_declare(name, exchange_type=kind, durable=True)
+
+
+def _declare_queue(channel: Any, queue: str, arguments: dict[str, Any]) -> None:
+    channel.queue_declare(queue, durable=True, arguments=arguments)
+
+
+def _bind(channel: Any, queue: str, exchange: str, routing_key: str) -> None:
+    channel.queue_bind(queue, exchange, routing_key)
 
 
 #: By check, by argument and what it is: the queues.
@@ -134,9 +241,12 @@ def _typed(value: str) -> str | int | bool:
 
 def _told(difference: tuple[tuple[str, str], list[str]]) -> str:
     (name, value), queues = difference
-    names = ", ".join(queues[:NAMES_MAX])
-    more = f" and {len(queues) - NAMES_MAX} more" if len(queues) > NAMES_MAX else ""
-    return f"{names}{more}: {name} is {'classic' if (name, value) == ('x-queue-type', 'none') else value}"
+    return f"{_few(queues)}: {name} is {'classic' if (name, value) == ('x-queue-type', 'none') else value}"
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return f"{', '.join(names[:NAMES_MAX])}{more}"
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import pika
+import pika.exceptions
 
 from holdfast.brokers.rabbitmq_frames import Frames
-from holdfast.brokers.rabbitmq_loop import CONNECT_TIMEOUT_S, RabbitLoop
+from holdfast.brokers.rabbitmq_loop import ACCESS_REFUSED, CONNECT_TIMEOUT_S, RIGHTS, RabbitLoop
 from holdfast.brokers.rabbitmq_topology import Topology
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import Overloaded, PublishFailed
@@ -174,6 +175,7 @@ class RabbitPublisher:
     def opened(self, channel: Any) -> None:
         """Use a fresh channel: confirms on, and first of all what was not confirmed on the last one."""
         channel.add_on_return_callback(self._on_return)
+        channel.add_on_close_callback(self._on_channel_closed)
         channel.connection.add_on_connection_blocked_callback(self._on_blocked)
         channel.connection.add_on_connection_unblocked_callback(self._on_unblocked)
         channel.confirm_delivery(self._on_confirm, callback=lambda _frame: self._ready(channel))
@@ -204,6 +206,15 @@ class RabbitPublisher:
             self._unconfirmed, self._held, self._probes = {}, {}, {}
             self._flying_bytes = 0
         self._expire_waiting()
+
+    def _on_channel_closed(self, _channel: Any, reason: BaseException) -> None:
+        """Fail everything where this user may not send: another connection would be told the same."""
+        if isinstance(reason, pika.exceptions.ChannelClosedByBroker) and reason.reply_code == ACCESS_REFUSED:
+            message = (
+                f"RabbitMQ does not allow this user to write to exchange {self._topology.exchange!r} "
+                f"({reason.reply_text}): see {RIGHTS}"
+            )
+            self._fail_all(PublishFailed(message))
 
     def _on_blocked(self, _connection: Any, frame: Any) -> None:
         """Send nothing more: RabbitMQ would not read it."""
@@ -419,6 +430,7 @@ class RabbitPublisher:
             self._unconfirmed, self._held, self._probes = {}, {}, {}
             self._waiting.clear()
             self._kept = self._kept_bytes = self._flying_bytes = 0
+            self._room.notify_all()
         for outgoing in left:
             if not outgoing.future.done():
                 outgoing.future.set_exception(error)

@@ -440,6 +440,7 @@ def test_queues_that_are_missing_are_declared(rabbit: str, namespace: str) -> No
         assert found["delivery-limit"].found == "100"
         assert found["dead-lettering"].found == f"at least once, to {namespace}.dead"
         assert found["rabbitmq"].found.startswith("RabbitMQ 3.")
+        assert found["queue-rights"].found == "user 'guest' may declare, write and read all that is needed"
 
 
 def test_queues_of_other_kinds_are_adopted_with_warnings(rabbit: str, namespace: str) -> None:

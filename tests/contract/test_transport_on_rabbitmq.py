@@ -326,6 +326,133 @@ def test_an_absent_broker_is_unavailable(rabbitmq_carrier: Carrier) -> None:
             door()
 
 
+@contextlib.contextmanager
+def listening(answer: bytes | None) -> Iterator[int]:
+    """
+    Something that is no RabbitMQ: it answers whatever it is told with these bytes and hangs up, or with nothing at all.
+    """
+    kept: list[socket.socket] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                kept.append(line)
+                if answer is not None:
+                    line.recv(100)
+                    line.sendall(answer)
+                    line.shutdown(socket.SHUT_RDWR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    for line in kept:
+        line.close()
+
+
+#: Nothing, as a Redis or a server that was stopped; a web server; a mail server; one that hangs up.
+STRANGERS = [None, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", b"220 mail ESMTP\r\n", b""]
+
+
+@pytest.mark.parametrize("answer", STRANGERS, ids=["silent", "web", "mail", "closed"])
+def test_what_is_no_rabbitmq_is_told(
+    answer: bytes | None, rabbitmq_carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever takes the connection and does not speak AMQP is as unavailable as a server that is away, and may be another.
+    """
+    monkeypatch.setattr("holdfast.brokers.rabbitmq_loop.CONNECT_TIMEOUT_S", 0.5)
+    with listening(answer) as port:
+        settings = rabbit_settings(f"amqp://guest:s3cret@127.0.0.1:{port}/")
+        rabbitmq_carrier.transport._settings = settings  # type: ignore[attr-defined]  # as if it had been changed since
+        for door in (
+            lambda: RabbitTransport(settings),
+            rabbitmq_carrier.transport.publisher,
+            rabbitmq_carrier.transport.consumer,
+            lambda: depths(settings, ["any"]),
+        ):
+            with pytest.raises(
+                Unavailable,
+                match=r"RabbitMQ at amqp://guest:\*\*\*@.* cannot be reached: .*accepted the connection.*is this a RabbitMQ\?",
+            ) as caught:
+                door()
+            assert "s3cret" not in str(caught.value)
+
+
+def test_a_broker_that_was_stopped_is_unavailable(
+    own_server: RabbitServer, own: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The system still accepts connections for it; when it goes on, so do we.
+    """
+    monkeypatch.setattr("holdfast.brokers.rabbitmq_loop.CONNECT_TIMEOUT_S", 1.0)
+    settings = rabbit_settings(own_server.url, namespace=own.settings.namespace)
+    own_server.pause()
+    try:
+        with pytest.raises(Unavailable, match=r"did not answer .* is this a RabbitMQ\?"):
+            RabbitTransport(settings)
+    finally:
+        own_server.cont()
+    monkeypatch.undo()
+    RabbitTransport(settings)
+
+
+# -- rights
+
+
+def test_who_may_not_write_is_told_at_once(own_server: RabbitServer, own: Carrier) -> None:
+    """
+    A command that RabbitMQ does not let this user send fails as soon as it says so, with what is missing; once it is
+    given, the same publisher sends.
+    """
+    clerk = url_of(own_server, "clerk", "^$", "^$", "^$")
+    settings = rabbit_settings(clerk, namespace=own.settings.namespace)
+    publisher = RabbitTransport(settings).publisher()
+    began = time.monotonic()
+    for future in [publisher.publish(partition, b"x") for partition in (0, 1, 0)]:
+        with pytest.raises(PublishFailed, match=r"does not allow this user to write to exchange") as caught:
+            future.result(SECONDS_MAX)
+        assert f"'{own.settings.namespace}.commands'" in str(caught.value)
+        assert "deploy/rabbitmq-users.sh" in str(caught.value)
+    assert time.monotonic() - began < 10
+    control(own_server, "set_permissions", "clerk", "^$", ".*", "^$")
+    eventually(lambda: publisher.publish(0, b"y").exception(SECONDS_MAX) is None, SECONDS_MAX)
+    publisher.close()
+
+
+def test_who_may_not_read_is_told(
+    own_server: RabbitServer, own: Carrier, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    A worker whose user may not take from its queues says which right is missing; once it is given, it takes.
+    """
+    reader = url_of(own_server, "reader", "^$", "^$", "^$")
+    settings = rabbit_settings(reader, namespace=own.settings.namespace)
+    with caplog.at_level(logging.WARNING):
+        consumer = RabbitTransport(settings).consumer()
+        consumer.assign(0)
+        eventually(lambda: any("does not allow this user to read" in one for one in _errors(caplog)))
+    own.send(0, [b"x"])
+    control(own_server, "set_permissions", "reader", "^$", "^$", ".*")
+
+    assert [b"x"] == bodies(collect(consumer, 1))
+    consumer.close()
+
+
+def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [str(getattr(record, "error", "")) for record in caplog.records]
+
+
+def url_of(server: RabbitServer, user: str, *rights: str) -> str:
+    """
+    Return the URL of a user who has just these rights: to configure, write and read.
+    """
+    control(server, "add_user", user, "sesame")
+    control(server, "set_permissions", user, *rights)
+    return server.url.replace("guest:guest@", f"{user}:sesame@")
+
+
 @pytest.mark.parametrize("size", [50, 400, 700, 1_200])
 def test_a_cut_while_declaring_is_unavailable(rabbitmq_carrier: Carrier, size: int) -> None:
     """

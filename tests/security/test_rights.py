@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,6 +174,60 @@ def say(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
         namespace=settings.namespace,
         partitions="4",
     )
+
+
+#: Who has been given too little, by the rights that he has: to configure, write and read; and what of it is told.
+NARROW = {
+    "nobody": ("^$ ^$ ^$", "error", ["may not write to exchange 'shop.commands'"]),
+    "sender": ("^$ ^shop[.]commands$ ^$", "warning", ["may send commands, but not serve them", "configure exchange 'shop.commands'", "read queue 'shop.commands.0'"]),
+    "reader": (".* ^shop[.].*$ ^shop[.](commands([.][0-2])?|dead|ingress)$", "warning", ["read queue 'shop.commands.3'"]),
+    "fixed": ("^$ ^shop[.].*$ ^shop[.].*$", "warning", ["configure exchange 'shop.commands'", "and 6 more"]),
+    "unbound": (".* ^shop[.](commands|dead)$ ^shop[.].*$", "warning", ["write to queue 'shop.commands.0'"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("user", NARROW)
+def test_rights_that_are_too_narrow_are_named(
+    user: str, guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The doctor says of each right of RabbitMQ that is missing which it is, and touches no message on the way.
+    """
+    rights, status, told = NARROW[user]
+    worker = guarded.settings("worker")
+    connect(app, worker).close()  # declares
+    taken(guarded)
+    with connect(app, worker) as client:
+        client.send(Put(f"narrow-{user}", "a cup"))
+    guarded.rabbit.ctl("add_user", user, "sesame")
+    guarded.rabbit.ctl("set_permissions", user, *rights.split())
+    narrow = f"amqp://{user}:sesame@127.0.0.1:{guarded.rabbit.port}/%2F"
+    say(monkeypatch, msgspec.structs.replace(worker, amqp_url=narrow))
+
+    said = run("doctor", "--json", code=1 if status == "error" else 0).json["findings"]
+
+    (finding,) = [one for one in said if one["check"] == "queue-rights"]
+    assert status == finding["status"]
+    for text in told:
+        assert text in finding["found"]
+    assert "deploy/rabbitmq-users.sh" in finding["remedy"]
+    assert [False] == taken(guarded)
+
+
+def taken(guarded: Guarded) -> list[bool]:
+    """
+    Take all that waits in the queues, and return of each message whether it was handed out before.
+    """
+    found = []
+    with pika.BlockingConnection(pika.URLParameters(guarded.settings("worker").amqp_url)) as connection:
+        channel = connection.channel()
+        for queue in (*(f"shop.commands.{partition}" for partition in range(4)), "shop.ingress", "shop.dead"):
+            count = channel.queue_declare(queue, passive=True).method.message_count
+            if count:
+                messages = islice(channel.consume(queue, auto_ack=True), count)
+                found += [method.redelivered for method, _, _ in messages]
+                channel.cancel()
+    return found
 
 
 #: What nobody may, each as a call.

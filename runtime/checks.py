@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from holdfast.runtime.errors import WorkflowError
 
 #: A value is quoted up to here.
 SAID_CHARS_MAX = 100
+#: How much alike a name and an option's are where one may be meant for the other, from 0 to 1.
+RESEMBLANCE = 0.8
 
 
 def said(value: object) -> str:
@@ -76,6 +79,34 @@ def members(call: str, name: str, given: object, example: str) -> tuple[Any, ...
         return tuple(given)
     message = f"{call}({name}=...) is {said(given)}; it takes a list: {name}=[{example}]"
     raise WorkflowError(message)
+
+
+# -- options
+
+
+def misspelt_option(kind: type, base: type, options: Sequence[str]) -> str | None:
+    """Say which attribute of a class is an option of its base that is spelt otherwise, so that it would be passed over.
+
+    Methods are none, nor is what is private, what resembles no option, or what stands beside the option itself.
+
+    Args:
+        kind: The class.
+        base: Whose options they are.
+        options: Those that need not be given; without the others it is refused anyway.
+    """
+    for one in kind.__mro__[: kind.__mro__.index(base)]:
+        own = vars(one)
+        for name, value in own.items():
+            if name.startswith("_") or hasattr(base, name) or _does_something(value):
+                continue
+            for meant in get_close_matches(name, options, 1, RESEMBLANCE):
+                if meant not in own:
+                    return f"{name} is no option of a {base.__name__.lower()}; did you mean `{meant}`?"
+    return None
+
+
+def _does_something(value: object) -> bool:
+    return callable(value) or hasattr(type(value), "__get__")
 
 
 # -- functions

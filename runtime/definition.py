@@ -13,7 +13,7 @@ from typing import Any, Never, Union, get_args, get_origin
 
 import msgspec
 
-from holdfast.runtime.checks import function_problem, is_whole, said, value_problem
+from holdfast.runtime.checks import function_problem, is_whole, misspelt_option, said, value_problem
 from holdfast.runtime.codec import EntryCodec, MessageCodec, encode
 from holdfast.runtime.control import RESERVED, is_reserved
 from holdfast.runtime.errors import WorkflowError
@@ -36,6 +36,16 @@ _METHODS = {
 _STATE_VERSION_MAX = 2**31
 #: No log has more records.
 _KEEP_RECORDS_MAX = 2**53
+#: The class variables that need not be given.
+_OPTIONS = (
+    "state_version",
+    "upcasters",
+    "pause_on_dead_letter",
+    "observe_inputs",
+    "retention",
+    "keep_records",
+    "parked_max",
+)
 _TYPE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
@@ -142,6 +152,10 @@ def check_class(kind: Any) -> None:
 
 
 def _check_options(name: str, kind: type[Workflow[Any, Any, Any, Any]]) -> None:
+    misspelt = misspelt_option(kind, Workflow, _OPTIONS)
+    if misspelt:
+        message = f"{name}.{misspelt}"
+        raise WorkflowError(message)
     version: Any = kind.state_version
     if not is_whole(version, -_STATE_VERSION_MAX, _STATE_VERSION_MAX):
         message = f"{name}.state_version is {said(version)}; it must be a whole number"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from holdfast.runtime.checks import function_problem, one_or_many, said, value_problem
+from holdfast.runtime.checks import function_problem, misspelt_option, one_or_many, said, value_problem
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import WorkflowError
 from holdfast.runtime.projection import CheckpointStore, Projection, marks_of
@@ -44,6 +44,10 @@ class ProjectionDefinition:
             )
             raise WorkflowError(message)
         self.name = name
+        misspelt = misspelt_option(type(projection), Projection, ("store", "retry"))
+        if misspelt:
+            message = f"{self.kind}.{misspelt}"
+            raise WorkflowError(message)
         self.retry = projection.retry
         problem = value_problem(self.retry, Retry, "retry = Retry(attempts=5)")
         if problem:

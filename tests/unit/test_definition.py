@@ -909,3 +909,61 @@ def test_named_unions_are_understood() -> None:
     alias = pytest.importorskip("typing_extensions").TypeAliasType("Commands", Go | WithId)
 
     assert ["Go", "Worked"] == sorted(Definition(declared(int, alias)).commands.by_tag)
+
+
+# -- options that are not spelt as they are called
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "meant"),
+    [
+        ("observe_input", True, "observe_inputs"),
+        ("observes_inputs", True, "observe_inputs"),
+        ("retention_", Retention(), "retention"),
+        ("retentions", Retention(), "retention"),
+        ("pause_on_deadletter", True, "pause_on_dead_letter"),
+        ("keep_record", 5, "keep_records"),
+        ("parked_maximum", 5, "parked_max"),
+        ("stateversion", 2, "state_version"),
+        ("upcaster", {}, "upcasters"),
+    ],
+)
+def test_a_misspelt_option_is_refused(name: str, value: Any, meant: str) -> None:
+    """
+    It would have been passed over, and the option left as it is.
+    """
+    sentence = f"Trip.{name} is no option of a workflow; did you mean `{meant}`?"
+
+    assert sentence == refused(declared(**{name: value}))
+
+
+def test_a_misspelt_option_of_a_base_class_is_refused() -> None:
+    """
+    Wherever it is written.
+    """
+    base = declared(observe_input=True)
+
+    class Sub(base):  # type: ignore[valid-type, misc]  # made above
+        observe_inputs = False
+
+    assert refused(Sub).endswith(
+        "Sub.observe_input is no option of a workflow; did you mean `observe_inputs`?"
+    )
+
+
+def test_other_attributes_stay_allowed() -> None:
+    """
+    Those that resemble no option, methods, private ones, and those beside the option that they resemble.
+    """
+    allowed: dict[str, Any] = {
+        "limit": 5,
+        "types": ("a", "b"),
+        "keys": ("a",),
+        "_retention": 5,
+        "retentions": lambda self: 5,
+        "parked_maxi": property(lambda self: 5),
+        "keep_records": 5,
+        "keep_records_": 6,
+    }
+
+    assert "trip" == Definition(declared(**allowed)).type

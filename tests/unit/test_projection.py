@@ -175,6 +175,11 @@ def changed(**members: Any) -> Callable[[], Projection]:
         ),
         (changed(batch=None)(), "Wrong.batch is None, which cannot be called"),
         (changed(retry=3)(), "Wrong.retry is 3; write retry = Retry(attempts=5)"),
+        (
+            changed(store_=CheckpointStore())(),
+            "Wrong.store_ is no option of a projection; did you mean `store`?",
+        ),
+        (changed(retrys=Retry())(), "Wrong.retrys is no option of a projection; did you mean `retry`?"),
         (changed(retry=Retry)(), "Wrong.retry is the class Retry; write retry = Retry(attempts=5)"),
         (
             changed(store=5)(),

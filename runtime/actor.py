@@ -72,7 +72,7 @@ class Actor:
         """Fold one entry of the log.
 
         Raises:
-            HistoryError: `evolve` failed on a recorded event, or the log has a gap.
+            HistoryError: `evolve` failed on a recorded event or returned no state, or the log has a gap.
         """
         self._fold(seq, entry)
         self.remember(entry.command_id, Handled(seq, entry.at_ms))
@@ -107,6 +107,7 @@ class Actor:
         if seq != self.seq + 1:
             raise gap(self.ref, self.seq, seq)
         state, evolve = self.state, self.definition.workflow.evolve
+        state_class = self.definition.state_class
         for event in entry.events:
             try:
                 state = evolve(state, event)
@@ -118,6 +119,9 @@ class Actor:
                     f"{type(error).__name__}: {message_of(error)}. evolve must accept every recorded event"
                 )
                 raise HistoryError(message) from error
+            if not isinstance(state, state_class):
+                message = f"{self.definition.no_state(state, event)}. That was in record {seq} of {self.ref}"
+                raise HistoryError(message)
         self.state = state
         self.seq = seq
         self.head = entry.command_id

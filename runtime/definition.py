@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, Never, Union, get_args, get_origin
+from typing import Annotated, Any, Never, Union, get_args, get_origin, is_typeddict
 
 import msgspec
 
@@ -17,6 +17,7 @@ from holdfast.runtime.checks import function_problem, is_whole, misspelt_option,
 from holdfast.runtime.codec import EntryCodec, MessageCodec, encode
 from holdfast.runtime.control import RESERVED, is_reserved
 from holdfast.runtime.errors import WorkflowError
+from holdfast.runtime.immutable import is_immutable
 from holdfast.runtime.keys import check_key
 from holdfast.runtime.message import Command, Effect, Event, Message, tag_of
 from holdfast.runtime.retention import Retention
@@ -78,6 +79,10 @@ class Definition:
         self.effects: MessageCodec[Any] | None = self._codec(effect_classes) if effect_classes else None
         self.entries: EntryCodec[Any] = EntryCodec(self.name, self.events)
         self.state_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(state)
+        #: What every state is an instance of: `object` where its type does not say.
+        self.state_class: tuple[type, ...] = _state_classes(state)
+        #: Whether no state can change, so that nobody has to watch whether `decide` or `evolve` changes one in place.
+        self.state_is_immutable = is_immutable(state)
         self.event_classes = event_classes
         self.effect_classes = effect_classes
         self._keys: dict[type, Callable[[Any], Any]] = {
@@ -103,6 +108,13 @@ class Definition:
             KeyRefused: The key is missing, empty, too long or no text.
         """
         return check_key(self._keys[type(command)](command), f"{type(command).__name__}.{self.kind.key}")
+
+    def no_state(self, found: object, event: object) -> str:
+        """Return the sentence on what `evolve` returned for an event, which is no state."""
+        names = [_name_of(kind) for kind in self.state_class]
+        wanted = f"{'an' if names[0][0] in 'AEIOUaeiou' else 'a'} {' or '.join(names)}"
+        what = f"the class {found.__qualname__}" if isinstance(found, type) else _name_of(type(found))
+        return f"{self.name}.evolve returned {what} for {type(event).__name__}; it must return {wanted}"
 
     def _check_methods(self) -> None:
         for name, parameters in _METHODS.items():
@@ -189,6 +201,27 @@ def _arguments(kind: type[Workflow[Any, Any, Any, Any]]) -> tuple[Any, Any, Any,
                 return state, commands, events, effects
     message = f"{kind.__qualname__} must inherit from Workflow[State, Commands, Events, Effects]"
     raise WorkflowError(message)
+
+
+def _state_classes(state: Any) -> tuple[type, ...]:
+    """Return the classes of which every state is an instance."""
+    if get_origin(state) is Annotated:
+        return _state_classes(get_args(state)[0])
+    for behind in ("__value__", "__supertype__"):  # type State = ...; NewType("State", ...)
+        if hasattr(state, behind):
+            return _state_classes(getattr(state, behind))
+    if get_origin(state) in (Union, types.UnionType):
+        return tuple(dict.fromkeys(kind for one in get_args(state) for kind in _state_classes(one)))
+    kind = type(None) if state is None else get_origin(state) or state
+    if is_typeddict(kind):
+        return (dict,)
+    if kind is float:
+        return (float, int)  # where a float is wanted, an int will do
+    return (kind,) if inspect.isclass(kind) and kind is not Any else (object,)
+
+
+def _name_of(kind: type) -> str:
+    return "None" if kind is type(None) else kind.__qualname__
 
 
 def _members(union: Any) -> tuple[Any, ...]:

@@ -160,6 +160,8 @@ def _try(definition: Definition, here: _State, command: Any, now: datetime, find
         state = here.state
         for event in decision.events:
             state = workflow.evolve(state, event)
+            if not isinstance(state, definition.state_class):
+                return None
         terminal = bool(workflow.is_terminal(state))
         events = tuple(describe(event) for event in decision.events)
         status = status_of(definition, state, events[-1])

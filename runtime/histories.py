@@ -137,6 +137,9 @@ def _absorb(actor: Actor, number: int, read: Any) -> Difference | None:
         except Exception as error:  # noqa: BLE001 - user code may raise anything
             what = f"evolve failed: {type(error).__name__}: {message_of(error)}"
             return Difference(actor.ref.workflow, actor.ref.key, number, index, type(event).__name__, what)
+        if not isinstance(actor.state, actor.definition.state_class):
+            what = f"evolve failed: {actor.definition.no_state(actor.state, event)}"
+            return Difference(actor.ref.workflow, actor.ref.key, number, index, type(event).__name__, what)
     try:
         actor.definition.state_decoder.decode(encode(actor.state))
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -6,6 +6,7 @@ The commands are decided one after another, each on the state that the ones befo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -61,7 +62,8 @@ class Plan:
     refused: dict[str, Answer] = field(default_factory=dict)
     #: Where the last record of the commit is in the feed, once it is there.
     position: str = ""
-    #: Letters that come after what is kept for the instance, which it may go on with from here on.
+    #: Letters that come after what is kept for the instance, which it may go on with from here on; or that are to be
+    #: decided on the log anew.
     rest: Sequence[Letter] = ()
     reason: str = ""
     #: The unique key that the instance will hold, and all that it would hold on the way there.
@@ -72,6 +74,8 @@ class Plan:
     #: What it was made of.
     letters: Sequence[Letter] = ()
     erased: bool = False
+    #: Whether user code changed the state so that nothing more can be decided on it.
+    spoilt: bool = False
     #: Whether a built-in command moved the run.
     moved: bool = False
 
@@ -148,7 +152,7 @@ def make_plan(
     refusals of earlier plans, which a second copy of a command is answered with. `spans` are told of what is decided,
     and say under which trace it is recorded; without them it stays in its sender's.
     """
-    ref = actor.ref
+    ref, definition = actor.ref, actor.definition
     commit = Commit(
         ref,
         actor.seq,
@@ -208,7 +212,10 @@ def make_plan(
             span = spans.begin(ref, letter) if spans is not None else None
             trace = span.trace if span is not None else envelope.trace
             try:
-                _decide(plan, letter, trace, payload_bytes_max, taken or {})
+                if definition.state_is_immutable:
+                    _decide(plan, letter, trace, payload_bytes_max, taken or {}, None)
+                else:
+                    _decide_watched(plan, letter, trace, payload_bytes_max, taken or {})
             except Ending:
                 raise
             except BaseException as error:  # noqa: BLE001 - user code may raise anything; it becomes a dead letter
@@ -218,6 +225,9 @@ def make_plan(
                     span.leave()
         if letter.parked:
             unparks.append(envelope.id)
+        if plan.spoilt:
+            plan.rest = letters[position + 1 :]
+            break
     bear(None)
     commit.unparks = unparks
     # A move always says why, if only with nothing: then the journal says how many commands are kept.
@@ -363,13 +373,96 @@ def _resume_timer(actor: Actor) -> str:
     return f"{actor.ref.scope}:{RESUME_TIMER}"
 
 
-def _decide(
+def _decide_watched(
     plan: Plan, letter: Letter, trace: str | None, payload_bytes_max: int, taken: Mapping[str, str]
 ) -> None:
+    """Decide where user code can change the state that it is given: nothing of that may reach the next decision."""
+    before = _encoded(plan.state)
+    try:
+        _decide(plan, letter, trace, payload_bytes_max, taken, before)
+    except BaseException:
+        if before is not None and _encoded(plan.state) != before:
+            _restore(plan, before)
+        raise
+
+
+def _restore(plan: Plan, before: bytes) -> None:
+    """Have the state be what it was; the actor's too, where it is the same one, for it may be planned with again."""
+    actor, changed = plan.actor, plan.state
+    try:
+        plan.state = actor.definition.state_decoder.decode(before)
+    except msgspec.MsgspecError:  # it was not of its type: only the log has it
+        plan.spoilt = True
+        return
+    if actor.state is changed:
+        actor.state = plan.state
+
+
+def _encoded(state: Any) -> bytes | None:
+    """Return a state as it is stored, None where it cannot be: its snapshots say so, and it cannot be watched."""
+    try:
+        return encode(state)
+    except Exception:  # noqa: BLE001 - a state is user code's
+        return None
+
+
+def _check_untouched(plan: Plan, letter: Letter, before: bytes) -> None:
+    """Check that the state is what it was before a decision.
+
+    Raises:
+        WorkflowError: Somebody changed it in place.
+    """
+    if _encoded(plan.state) != before:
+        definition = plan.actor.definition
+        raise WorkflowError(in_place(definition.name, _who_changed(plan, letter, before)))
+
+
+def in_place(name: str, method: str) -> str:
+    """Return the sentence on a method of a workflow that changed the state it was given."""
+    return (
+        f"{name}.{method} changed the state that it was given, and what comes next would be decided on what no log says. "
+        "Leave it alone: evolve returns a new one, such as msgspec.structs.replace(state, ...), and a class with "
+        "frozen=True, with tuples in place of lists, cannot be changed by mistake"
+    )
+
+
+def _who_changed(plan: Plan, letter: Letter, before: bytes) -> str:
+    """Return which method changes the state, found by asking each again."""
+    definition = plan.actor.definition
+    workflow, decode = definition.workflow, definition.state_decoder.decode
+    try:
+        state = decode(before)
+        untouched = encode(state)
+    except msgspec.MsgspecError:  # it is not of its type
+        return f"decide or {definition.name}.evolve"
+    after, decision = state, None
+    with suppress(Exception):  # user code may do otherwise this time
+        decision = workflow.decide(from_ms(plan.at_ms), state, letter.command)
+    if _encoded(state) != untouched:
+        return "decide"
+    with suppress(Exception):
+        for event in decision.events if isinstance(decision, Accept) else ():
+            after = workflow.evolve(after, event)
+    if _encoded(state) != untouched:
+        return "evolve"
+    return f"is_terminal or {definition.name}.unique_key"
+
+
+def _decide(
+    plan: Plan,
+    letter: Letter,
+    trace: str | None,
+    payload_bytes_max: int,
+    taken: Mapping[str, str],
+    before: bytes | None,
+) -> None:
+    """Take a command's decision into the plan; `before` is the state as it was, where it can change."""
     actor, envelope = plan.actor, letter.envelope
     definition = actor.definition
     decision = _ask(plan, letter)
     if isinstance(decision, Reject):
+        if before is not None:
+            _check_untouched(plan, letter, before)
         _refuse(plan, letter, decision)
         return
     _check(definition.name, decision, definition.event_classes, definition.effect_classes)
@@ -397,8 +490,12 @@ def _decide(
     state = plan.state
     for event in _read_back(definition, data):
         state = definition.workflow.evolve(state, event)
+        if not isinstance(state, definition.state_class):
+            raise WorkflowError(definition.no_state(state, event))
     terminal = bool(definition.workflow.is_terminal(state))
     unique = "" if terminal or not definition.has_unique_key else _unique_key(definition, state)
+    if before is not None:
+        _check_untouched(plan, letter, before)
     if unique in taken:
         holder = f"{actor.ref.workflow}/{taken[unique]}"
         details = {"unique_key": unique, "holder": taken[unique]}

@@ -61,7 +61,7 @@ def check_workflow(
     """Check on made-up stories what must hold for every workflow, and return what the stories came to.
 
     - `decide` is deterministic, leaves the state alone, and answers every command with a decision that can be written.
-    - `evolve` accepts every event in every state that commands lead to, and changes no state in place.
+    - `evolve` accepts every event in every state that commands lead to, returns a state, and changes none in place.
     - Every message and every state survives the codec.
     - The same command handled twice records nothing new.
     - Folding the log in pieces, from a snapshot or at once comes to the same state.
@@ -276,6 +276,9 @@ def _evolve(definition: Definition, state: Any, event: Any, kind: str) -> Any:
         raise AssertionError(message) from error
     if not same(before, state):
         raise AssertionError(impure(name, "evolve", before, state))
+    if not isinstance(after, definition.state_class):
+        message = f"{definition.no_state(after, event)}\n  state: {before!r}\n  event ({kind}): {event!r}"
+        raise AssertionError(message)  # noqa: TRY004 - a check failed, whatever it was about
     if not same(after, again):
         message = (
             f"{name}.evolve is not deterministic: the same state and event gave two states.\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from holdfast.actors.simulation.witness import BrokenPromise, Name, Witness
+from holdfast.actors.simulation.witness import BrokenPromise, Name, Witness, own_copy
 from holdfast.runtime.clock import from_ms
 from holdfast.runtime.codec import encode
 from holdfast.runtime.decision import Accept
@@ -60,7 +60,7 @@ def _folded(world: World, witness: Witness) -> None:
 
 def _decided_again(world: World, witness: Witness, ref: Ref, number: int, entry: Entry[Any]) -> None:
     definition = world.app.definition(ref.workflow)
-    state = witness.states[ref][number - 1]
+    state = own_copy(definition, witness.states[ref][number - 1])
     where = f"record {number} of {ref.workflow}/{ref.key}"
     sighting = witness.messages.get(Name(ref.workflow, ref.key, entry.command_id))
     if sighting is None:

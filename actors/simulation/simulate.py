@@ -25,6 +25,7 @@ from holdfast.runtime.errors import UsageError
 from holdfast.runtime.keys import partition_of
 from holdfast.runtime.message import Command
 from holdfast.runtime.record import Record
+from holdfast.runtime.timetable import SCHEDULE_TYPE
 from holdfast.runtime.workflow import Workflow
 
 S = TypeVar("S")
@@ -35,6 +36,9 @@ Commands = Iterable[Command] | Iterable[Iterable[Command]]
 
 #: How many lines of the trace a failure shows, from the end.
 LINES_MAX = 400
+#: How many errors of the app's own code a summary names, and how much of each.
+ERRORS_MAX = 5
+ERROR_CHARS_MAX = 200
 #: The longest that a run may stretch over.
 LASTS_MAX = timedelta(days=36_500)
 
@@ -97,6 +101,8 @@ class Report:
     seeds: int = 0
     #: How much happened in all: commands sent, records, crashes, calls failed, and so on.
     counts: Counter[str] = field(default_factory=Counter)
+    #: What the app's own code raised where that made a dead letter, and how often; planted garbage is none of it.
+    errors: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     #: How much time went by in the simulations.
     simulated: timedelta = timedelta()
@@ -107,8 +113,21 @@ class Report:
         lines = [
             f"{self.seeds:,} seeds in {self.seconds:.1f} s ({rate:,.0f} a second), {self.simulated} simulated"
         ]
-        lines += [f"  {count:>9,} {name}" for name, count in sorted(self.counts.items())]
+        own = f", {self.errors.total():,} of them because the app's own code failed: {self._told_errors()}"
+        for name, count in sorted(self.counts.items()):
+            lines.append(f"  {count:>9,} {name}{own if name == 'dead letters' and self.errors else ''}")
         return "\n".join(lines)
+
+    def _told_errors(self) -> str:
+        """Return the errors of the app's own code on one line, most common first."""
+        told = [
+            f"{error if len(error) <= ERROR_CHARS_MAX else error[:ERROR_CHARS_MAX] + '...'} ({count:,} x)"
+            for error, count in self.errors.most_common(ERRORS_MAX)
+        ]
+        left = len(self.errors) - len(told)
+        if left:
+            told.append(f"and {left:,} other error{'' if left == 1 else 's'}")
+        return ", ".join(told)
 
 
 class SimulationFailure(AssertionError):
@@ -160,6 +179,8 @@ def simulate(
     under a stable key, and their results are applied; timers come once, and never early; projections see every event
     in order; nothing is dropped; and once nothing goes wrong any more, everything comes to rest.
 
+    What fails in the app's own code is a dead letter, as it is in production, and fails no seed: see `Report.errors`.
+
     Args:
         app: The app, or a function that makes a new one for every seed, together with whatever stands for the outside
             world of its handlers. Handlers may wait with `asyncio.sleep`; they must not use real time, threads or I/O.
@@ -172,6 +193,7 @@ def simulate(
 
     Raises:
         SimulationFailure: Something was wrong; the message has the seed and what happened.
+        AssertionError: Every command of every seed failed in the app's own code, so that nothing was tried.
         UsageError: `commands` returned something else, or the app cannot be simulated.
     """
     _check_arguments(app, commands, check, faults, lasts)
@@ -180,12 +202,23 @@ def simulate(
         message = "simulate(seeds=...) takes whole numbers, and at least one: seeds=range(1_000)"
         raise UsageError(message)
     report, began = Report(), time.perf_counter()
+    commands_seen = failed = 0
     for seed in numbers:
         world = run_seed(app, commands, seed, check, faults or Faults(), lasts)
         report.seeds += 1
         report.counts.update(world.counts)
+        report.errors.update(world.witness.errors)
+        sent = [name for name in world.witness.messages if name.workflow != SCHEDULE_TYPE]
+        commands_seen += len(sent)
+        failed += sum(name in world.witness.dead for name in sent)
         report.simulated += timedelta(seconds=world.scheduler.now + world.clock.leapt_s)
     report.seconds = time.perf_counter() - began
+    if report.errors and failed == commands_seen:
+        message = (
+            f"nothing was ever accepted: all {failed:,} commands of {report.seeds:,} seeds failed in the app's own code: "
+            f"{report._told_errors()}"
+        )
+        raise AssertionError(message)
     return report
 
 

@@ -6,26 +6,33 @@ messages and the workflows alone.
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import msgspec
 
+from holdfast.actors.effect_desk import Lethal
+from holdfast.actors.simulation.stage import SimulatedFailure
 from holdfast.actors.simulation.strands import Crash
 from holdfast.runtime.codec import decode_envelope
 from holdfast.runtime.control import decode_control
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.decision import Accept
-from holdfast.runtime.effect import EffectContext
+from holdfast.runtime.definition import Definition
+from holdfast.runtime.effect import EffectContext, EffectTimeout
 from holdfast.runtime.effect_queue import Ticket
-from holdfast.runtime.errors import HoldfastError, Undecodable
+from holdfast.runtime.errors import Conflicted, HoldfastError, NotDurable, Unavailable, Undecodable
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.message import Envelope
 from holdfast.runtime.outcome import Answer
+from holdfast.runtime.plan import CrowdedOut
 from holdfast.runtime.ports import Commit, CommitResult, Committed, Delivery
 from holdfast.runtime.projection import ProjectionContext
 from holdfast.runtime.record import EffectEntry, Entry
+from holdfast.runtime.suspicion import PoisonCommand
 from holdfast.runtime.timers import Due, Fired
 from holdfast.runtime.timetable import SCHEDULE_TYPE
 
@@ -34,6 +41,23 @@ if TYPE_CHECKING:
     from holdfast.actors.simulation.world import World
 
 _answers = msgspec.msgpack.Decoder(Answer)
+
+
+#: What is no error of the app's own code: garbage, and what a simulation or other work leads to.
+PROVOKED = frozenset(
+    kind.__name__
+    for kind in (
+        SimulatedFailure,
+        Undecodable,
+        PoisonCommand,
+        Lethal,
+        EffectTimeout,
+        CrowdedOut,
+        Conflicted,
+        Unavailable,
+        NotDurable,
+    )
+)
 
 
 class BrokenPromise(AssertionError):
@@ -125,6 +149,8 @@ class Witness:
         #: What is in the logs, by command: the instance's record and the number of the commit.
         self.records: dict[Name, tuple[int, int]] = {}
         self.dead: dict[Name, DeadLetter] = {}
+        #: What the app's own code made dead letters with.
+        self.errors: Counter[str] = Counter()
         self.intents: dict[tuple[str, str, str], Intent] = {}
         self.alarms: dict[Name, Alarm] = {}
         self._pending: dict[tuple[int, str], Name] = {}
@@ -256,7 +282,8 @@ class Witness:
             return decode_control(sighting.envelope.payload) is not None
         workflow, now = definition.workflow, world.clock.now()
         states = self.states.get(ref, [workflow.initial()])
-        for state in states[sighting.seq : until]:
+        for seen in states[sighting.seq : until]:
+            state = own_copy(definition, seen)
             decision = workflow.decide(now, state, command)
             if not isinstance(decision, Accept) or workflow.is_terminal(state):
                 return True
@@ -326,7 +353,7 @@ class Witness:
             if log and entry.token < log[-1].token:
                 self.broken(f"record {len(log) + 1} of {where} was written under an old token")
             log.append(entry)
-            state = states[-1]
+            state = own_copy(definition, states[-1])
             for event in entry.events:
                 state = definition.workflow.evolve(state, event)
             if entry.control is not None and entry.control.erases:
@@ -384,6 +411,8 @@ class Witness:
 
     def _bury(self, letter: DeadLetter) -> None:
         self._world.counts["dead letters"] += 1
+        if letter.error.partition(":")[0] not in PROVOKED:
+            self.errors[letter.error] += 1
         self.dead[Name(letter.workflow, letter.key, letter.command_id)] = letter
 
     # -- effects
@@ -525,6 +554,11 @@ class Witness:
                 ):
                     return number, at
         return None
+
+
+def own_copy(definition: Definition, state: Any) -> Any:
+    """Return a state that user code may do with what it wants."""
+    return state if definition.state_is_immutable else copy.deepcopy(state)
 
 
 def _name_of(delivery: Delivery) -> Name | None:

@@ -5,17 +5,32 @@ Simulation: everything goes wrong, all is well, and what happened once happens a
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from collections import Counter as Counts
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Never
 
+import msgspec
 import pytest
 
-from holdfast import App, CheckpointStore, Command, Projection, ProjectionContext, UsageError, on
+from holdfast import (
+    App,
+    CheckpointStore,
+    Command,
+    Decision,
+    Projection,
+    ProjectionContext,
+    UsageError,
+    Workflow,
+    accept,
+    on,
+    reject,
+)
 from holdfast.actors.simulation.simulate import lines, run_seed
 from holdfast.actors.simulation.strands import Carrier, Greenlets, Threads
-from holdfast.testing import Faults, Run, SimulationFailure, simulate
+from holdfast.testing import Faults, Report, Run, SimulationFailure, simulate
 from tests.controls import Add, Added, Counter
 from tests.simulation.bells import Bell, bells
 from tests.simulation.shop import Bank, Journeys, Revenue, ShopOrder, customers, shop
@@ -353,3 +368,161 @@ def test_a_mistake_of_a_check_says_what_kind_it_is() -> None:
 
     with pytest.raises(SimulationFailure, match=r"seed 1: KeyError: 'stock'"):
         simulate(App(workflows=[Counter]), _nothing, seeds=[1], check=check)
+
+
+# -- mistakes of the app
+
+
+class Level(Counter):
+    """
+    A counter whose own code fails where it is told to.
+    """
+
+    type = "level"
+    wrong: Callable[[int, Add], bool]
+
+    def decide(self, now: datetime, state: int, command: Add) -> Decision[Added, Never]:
+        if self.wrong(state, command):
+            raise ValueError("too much" if command.by > 5 else "always")
+        return super().decide(now, state, command)
+
+
+def failing(wrong: Callable[[int, Add], bool], **members: Any) -> App:
+    """
+    An app whose own code fails on some commands.
+    """
+    kind: type[Level] = type("Level", (Level,), {"wrong": staticmethod(wrong)} | members)
+    return App(workflows=[kind])
+
+
+def test_what_the_apps_own_code_made_dead_letters_is_counted_apart() -> None:
+    """
+    With its errors, most common first; the garbage of the simulation is none of them.
+    """
+    app = failing(lambda _state, command: command.by == 1 or command.by > 7)
+
+    report = simulate(app, adding, seeds=range(60))
+
+    always, much = report.errors["ValueError: always"], report.errors["ValueError: too much"]
+    own, dead = always + much, report.counts["dead letters"]
+    assert {"ValueError: always", "ValueError: too much"} == set(report.errors)
+    assert 0 < always < much < own < dead
+    assert (
+        f"  {dead:>9,} dead letters, {own:,} of them because the app's own code failed: "
+        f"ValueError: too much ({much:,} x), ValueError: always ({always:,} x)"
+    ) in str(report).splitlines()
+
+
+def test_what_the_simulation_made_dead_letters_is_nobodys_mistake() -> None:
+    """
+    Garbage, and attempts of effects that it has fail; but what the shop's own handler says is counted.
+    """
+    report = simulate(shop, customers, seeds=range(60))
+
+    assert {"Permanent: no money"} == set(report.errors)
+    assert 0 < report.errors.total() < report.counts["dead letters"]
+    garbage = simulate(App(workflows=[Counter]), adding, seeds=range(60))
+    assert garbage.counts["dead letters"] > 0
+    assert "own code" not in str(garbage)
+
+
+def test_many_errors_are_told_in_one_line() -> None:
+    """
+    The most common of them, and how many others there are.
+    """
+    report = Report(counts=Counts({"dead letters": 21}))
+    report.errors.update({f"E{number}: {'x' * 500}": 7 - number for number in range(1, 7)})
+
+    (line,) = [line for line in str(report).splitlines() if "dead letters" in line]
+    assert line.startswith("         21 dead letters, 21 of them because the app's own code failed: E1: xxx")
+    assert line.endswith("... (2 x), and 1 other error")
+    assert len(line) < 1_200
+
+
+def _evolve_to_nothing(_self: Any, _state: int, _event: Added) -> Any:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("app", "error"),
+    [
+        (failing(lambda _state, _command: True), "ValueError: always"),
+        (
+            failing(lambda _state, _command: False, evolve=_evolve_to_nothing),
+            "WorkflowError: Level.evolve returned None for Added; it must return an int",
+        ),
+    ],
+    ids=["decide", "evolve"],
+)
+def test_an_app_that_accepts_nothing_is_no_success(app: App, error: str) -> None:
+    """
+    Where every single command failed in the app's own code, next to nothing was simulated.
+    """
+
+    def small(random: Random) -> list[Command]:
+        return [Add(f"k-{number}", random.randint(1, 5)) for number in range(3)]
+
+    with pytest.raises(AssertionError) as caught:
+        simulate(app, small, seeds=range(5))
+
+    assert not isinstance(caught.value, SimulationFailure)
+    assert str(caught.value).startswith(
+        f"nothing was ever accepted: all 15 commands of 5 seeds failed in the app's own code: {error} ("
+    )
+
+
+def test_refusals_are_no_failures() -> None:
+    """
+    Whoever refuses everything else has answered.
+    """
+
+    def decide(_self: Any, _now: datetime, _state: int, command: Add) -> Decision[Added, Never]:
+        if command.by > 1:
+            raise ValueError("always")
+        return reject("not one")
+
+    report = simulate(
+        failing(lambda _state, _command: False, decide=decide),
+        lambda _random: [Add("k", 1), Add("k", 2)],
+        seeds=range(5),
+    )
+
+    assert {"ValueError: always"} == set(report.errors)
+
+
+class Tally(msgspec.Struct):
+    """
+    A state that may change.
+    """
+
+    seen: list[int]
+
+
+class InPlace(Workflow[Tally, Add, Added, Never]):
+    """
+    Changes what it was given, now and then.
+    """
+
+    type = "in-place"
+    key = "counter"
+
+    def initial(self) -> Tally:
+        return Tally([])
+
+    def evolve(self, state: Tally, event: Added) -> Tally:
+        return Tally([*state.seen, event.by])
+
+    def decide(self, now: datetime, state: Tally, command: Add) -> Decision[Added, Never]:
+        if command.by == 9:
+            state.seen.append(9)
+        return accept(Added(command.by + len(state.seen)))
+
+
+def test_a_state_that_is_changed_in_place_is_found() -> None:
+    """
+    It costs its command alone: no record is made of what it left.
+    """
+    report = simulate(App(workflows=[InPlace]), adding, seeds=range(100))
+
+    (error,) = report.errors
+    assert error.startswith("WorkflowError: InPlace.decide changed the state that it was given")

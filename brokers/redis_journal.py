@@ -30,6 +30,7 @@ from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.ports import (
     NO_LEASE,
+    Ahead,
     Commit,
     CommitResult,
     Committed,
@@ -294,7 +295,8 @@ class RedisJournal:
         ]
 
 
-_REFUSALS: dict[bytes, type[Conflict | Fenced]] = {
+_REFUSALS: dict[bytes, type[Conflict | Fenced | Ahead]] = {
+    b"ahead": Ahead,
     b"conflict": Conflict,
     b"fenced": Fenced,
 }

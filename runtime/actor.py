@@ -20,7 +20,7 @@ from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import Ending, HistoryError, Unopened, message_of
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.ports import Opened
+from holdfast.runtime.ports import OUT_OF_STEP, Opened
 from holdfast.runtime.record import Entry, Snapshot
 
 #: How many handled command ids an instance remembers at least ...
@@ -168,8 +168,7 @@ def fold(definition: Definition, opened: Opened) -> Actor:
     actor.parked, actor.reason, actor.unique = opened.parked, opened.reason, opened.unique
     if actor.seq != opened.seq:
         message = (
-            f"the log of {opened.ref} ends at {actor.seq}, but the instance is at {opened.seq}: "
-            "one of the two was lost or restored without the other"
+            f"the log of {opened.ref} ends at {actor.seq}, but the instance is at {opened.seq}: {OUT_OF_STEP}"
         )
         raise HistoryError(message)
     return actor

@@ -33,9 +33,15 @@ class Patience:
         """Begin another look at what waits: what is first met in it has time until the next one at least."""
         self._now = self._clock()
 
-    def knows(self, name: str) -> bool:
-        """Return whether this was met before."""
-        return name in self._met
+    def begins(self, delivery: Delivery, name: str) -> bool:
+        """Return whether the waiting for what is named begins with this message. To be asked before `ran_out`.
+
+        Among too many names it cannot be told of a message that waits already: then it does not.
+        """
+        known = self._met.get(name)
+        if known is not None and self._now - known[1] <= self._patience_s:
+            return False
+        return delivery.deferred_since == 0 or len(self._met) < WAITED_FOR_MAX
 
     def ran_out(self, delivery: Delivery, name: str, *, many: bool = False) -> bool:
         """Return whether a message has waited for long enough for what is named, itself or by others that did.

@@ -25,6 +25,9 @@ from holdfast.runtime.timers import Timers as Timers  # noqa: PLC0414 - shown he
 #: The token of a commit that claims no lease: the exact sequence number and head alone protect it.
 NO_LEASE = -1
 
+#: What is to be said of a log and an instance that do not end at the same record.
+OUT_OF_STEP = "one of the two was lost or restored without the other; restore both from one backup, then retry the dead letters"
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -154,7 +157,22 @@ class Fenced(NamedTuple):
     token: int
 
 
-CommitResult = Committed | Conflict | Fenced
+class Ahead(NamedTuple):
+    """Nothing was written: the log goes beyond its instance, which is where the decisions thought it was.
+
+    One of the two was lost or restored without the other. No writer of ours leaves them so, and trying again helps
+    nobody.
+    """
+
+    #: Where the instance is.
+    seq: int
+
+    def sentence(self, ref: Ref) -> str:
+        """Return what is wrong, and what to do, for people."""
+        return f"the log of {ref} goes beyond its instance, which ends at {self.seq}: {OUT_OF_STEP}"
+
+
+CommitResult = Committed | Conflict | Fenced | Ahead
 
 
 class Journal(Protocol):

@@ -35,7 +35,7 @@ from holdfast.runtime.mailbox import Letter, Mailbox, parked_letter, sort
 from holdfast.runtime.outcome import Answer
 from holdfast.runtime.patience import Patience
 from holdfast.runtime.plan import CrowdedOut, Plan, make_plan
-from holdfast.runtime.ports import Answers, Committed, Delivery, Held, Journal, Opened, Suspects
+from holdfast.runtime.ports import Ahead, Answers, Committed, Delivery, Held, Journal, Opened, Suspects
 from holdfast.runtime.record import Snapshot
 from holdfast.runtime.spans import DecisionSpans
 from holdfast.runtime.suspicion import SUSPECT_REDELIVERIES, Suspicion, poison, portions, suspicious
@@ -247,9 +247,9 @@ class Turn:
     def _waited(self, letter: Letter, stalled: UnknownType) -> bool:
         """Return whether what a letter waits for did not come in time; say so when the waiting begins."""
         name = _unknown(stalled)
-        known = self._types.knows(name)
+        begins = self._types.begins(letter.delivery, name)
         ran_out = self._types.ran_out(letter.delivery, name)
-        if not known and not ran_out:
+        if begins and not ran_out:
             log.warning(
                 "commands are kept back that this process cannot read",
                 extra={"error": name, "command_id": letter.envelope.id, "for_s": self._limits.patience_s},
@@ -316,19 +316,25 @@ class Turn:
             head_start.reserve([plan.commit for plan in to_commit])
         outcomes = self._journal.commit([plan.commit for plan in to_commit], self._owner) if to_commit else []
         faults.reach(Point.COMMITTED)
-        lost = set()
+        lost: set[Ref] = set()
+        ahead: dict[Ref, Ahead] = {}
         for plan, outcome in zip(to_commit, outcomes, strict=True):
             if isinstance(outcome, Committed):
                 plan.applied(outcome)
             else:
-                lost.add(plan.actor.ref)
                 self.cache.drop(plan.actor.ref)
+                if isinstance(outcome, Ahead):
+                    ahead[plan.actor.ref] = outcome
+                else:
+                    lost.add(plan.actor.ref)
             if head_start is not None and plan.commit.begins:
                 head_start.settle(plan.commit, outcome.begun if isinstance(outcome, Committed) else ())
         if lost and self._watchman is not None:
             # Most often another was there before us. But what we had seen must be there still.
             self._watchman.meet(_known(plan.actor for plan in to_commit if plan.actor.ref in lost))
-        standing = [plan for plan in plans if plan.actor.ref not in lost]
+        for ref, outcome in ahead.items():
+            self._stall(result, pending.pop(ref), HistoryError(outcome.sentence(ref)))
+        standing = [plan for plan in plans if plan.actor.ref not in lost and plan.actor.ref not in ahead]
         result.refused.update((plan.actor.ref, plan.refused) for plan in standing if plan.refused)
         if self._settle_uniques(standing):
             faults.reach(Point.UNIQUES_SETTLED)
@@ -489,9 +495,28 @@ class Turn:
         return fold_with_fallback(self._journal, definition, opened)
 
     def _stall(self, result: TurnResult, box: Mailbox, error: HistoryError) -> None:
-        """Put off a mailbox whose log this code cannot read: newer code may; after a while it is given up."""
+        """Put off a mailbox whose log this code cannot read, or which does not go with its instance.
+
+        Newer code may read it, and a person may restore it; after a while it is given up. When the waiting begins, that
+        is said.
+        """
+        name = str(box.ref)
         for letter in box.letters:
-            if self._logs.ran_out(letter.delivery, str(box.ref), many=True):
+            begins = self._logs.begins(letter.delivery, name)
+            ran_out = self._logs.ran_out(letter.delivery, name, many=True)
+            if begins and not ran_out:
+                log.warning(
+                    "commands are kept back whose instance cannot be read from its log",
+                    extra={
+                        "workflow": box.ref.workflow,
+                        "key": box.ref.key,
+                        "error": sentence_of(error),
+                        "command_id": letter.envelope.id,
+                        "for_s": self._limits.patience_s,
+                    },
+                )
+            if ran_out:
+                letter.dead = None  # of a plan that was not committed
                 self._scribe.bury(result, letter.delivery, error, letter)
             else:
                 self._scribe.defer(result, box.ref, [letter])

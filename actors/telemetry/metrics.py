@@ -80,8 +80,8 @@ COMMITS = Metric(
     "holdfast.commits",
     Kind.COUNTER,
     "{commit}",
-    "Commits of one instance each by outcome: committed, conflict (another writer was there) or fenced (another has the "
-    "lease). A refusal is confirmed by a commit too.",
+    "Commits of one instance each by outcome: committed, conflict (another writer was there), fenced (another has the "
+    "lease) or ahead (the log goes beyond its instance). A refusal is confirmed by a commit too.",
     ("outcome",),
 )
 CACHE = Metric(

@@ -32,7 +32,7 @@ from holdfast.runtime.effect import EffectTimeout
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.message import describe, tag_of
-from holdfast.runtime.ports import Commit, CommitResult, Committed, Conflict
+from holdfast.runtime.ports import Ahead, Commit, CommitResult, Committed, Conflict, Fenced
 from holdfast.runtime.timers import Due, Fired
 from holdfast.runtime.timetable import SCHEDULE_TYPE
 
@@ -73,21 +73,27 @@ class _Tap:
         return getattr(self._inner, name)
 
 
+#: What the outcomes of commits are called.
+_OUTCOMES: dict[type[CommitResult], str] = {
+    Committed: "committed",
+    Conflict: "conflict",
+    Fenced: "fenced",
+    Ahead: "ahead",
+}
+
+
 class JournalTap(_Tap):
     """Counts commits."""
 
     def __init__(self, inner: Any, meter: Meter) -> None:
         super().__init__(inner)
-        self._tally = meter.tally(COMMITS, ("committed",), ("conflict",), ("fenced",))
+        self._tally = meter.tally(COMMITS, *((outcome,) for outcome in _OUTCOMES.values()))
 
     def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
         """Commit."""
         results: list[CommitResult] = self._inner.commit(commits, owner)
         for result in results:
-            if isinstance(result, Committed):
-                self._tally.count("committed")
-            else:
-                self._tally.count("conflict" if isinstance(result, Conflict) else "fenced")
+            self._tally.count(_OUTCOMES[type(result)])
         return results
 
 

@@ -38,7 +38,7 @@ from holdfast.runtime.keys import Ref
 from holdfast.runtime.mailbox import Letter
 from holdfast.runtime.message import describe
 from holdfast.runtime.plan import Plan
-from holdfast.runtime.ports import Commit, CommitResult, Committed, Delivery, Journal
+from holdfast.runtime.ports import Commit, CommitResult, Conflict, Delivery, Fenced, Journal
 from holdfast.runtime.turn_result import TurnResult
 
 #: As many links a span has at most.
@@ -304,7 +304,7 @@ class CommandSpans:
         detach(token)
         if error is not None:
             self._tracing.fail(span, error)
-        span.set_attribute(names.CONFLICTS, sum(not isinstance(one, Committed) for one in results))
+        span.set_attribute(names.CONFLICTS, sum(isinstance(one, Conflict | Fenced) for one in results))
         span.end()
 
 

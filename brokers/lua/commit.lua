@@ -27,6 +27,8 @@
 --   {'fenced', token}      the lease is another's; nothing was written
 --   {'conflict', seq}      the log is not where the caller thought, or its claim on a unique key has run out; nothing
 --                          was written
+--   {'ahead', seq}         the log has entries beyond its instance, which is where the caller thought; nothing was
+--                          written, and trying again helps nobody
 --
 -- A timer that becomes the next one of its partition, and is due before the timer pool would look again by itself, is
 -- told on the channel of the schedule's name; a word that gets lost costs that pool a moment.
@@ -100,10 +102,12 @@ for i, commit in ipairs(call.commits) do
     replies[i] = {'fenced', token}
   elseif more and more['until'] and now >= more['until'] then
     replies[i] = {'conflict', seq}
+  elseif #commit.entries == 0 and not more and not exists and redis.call('EXISTS', log) == 1 then
+    replies[i] = {'ahead', seq} -- what is refused here would be refused for want of what the log has
   elseif #commit.entries == 0 and not more then
     replies[i] = {'committed', commit.token, '', parked}
   elseif #commit.entries > 0 and refused(log, seq + 1, ARGV[commit.entries[1]]) then
-    replies[i] = {'conflict', seq}
+    replies[i] = {'ahead', seq}
   else
     if more and (more.parks or more.unparks or more.reason) then parked, crowded_out = park(actor, more) end
     for _, letter in ipairs(more and more.dead or {}) do

@@ -14,7 +14,7 @@ from holdfast.brokers.redis_link import RedisLink
 from holdfast.runtime.codec import encode
 from holdfast.runtime.errors import SetupError, Unavailable
 from holdfast.runtime.keys import Ref
-from holdfast.runtime.ports import Committed, Conflict, Held, Opened
+from holdfast.runtime.ports import Ahead, Commit, Committed, Conflict, Held, Opened
 from tests import controls
 from tests.contract.threads import begin, together
 from tests.contract.worlds import RedisWorld, log_of, opened, write
@@ -309,9 +309,10 @@ def test_a_full_server_is_not_written_by_half(own_world: RedisWorld) -> None:
 # -- data that is out of step
 
 
-def test_a_log_ahead_of_its_instance_conflicts(redis_world: RedisWorld) -> None:
+def test_a_log_ahead_of_its_instance_is_told(redis_world: RedisWorld) -> None:
     """
-    A log that has more than its instance knows of, as after a partial restore, is a conflict and not an error of a script.
+    A log that has more than its instance knows of, as after a partial restore, is neither a conflict, which would be
+    tried again for ever, nor an error of a script; nothing is written.
     """
     journal = redis_world.journal()
     view = write(journal, REF, "c-1")
@@ -320,9 +321,28 @@ def test_a_log_ahead_of_its_instance_conflicts(redis_world: RedisWorld) -> None:
     before = redis_world.everything()
     commit = controls.commit(view, "c-2", effects=[controls.effect()], timers=[controls.timer()])
 
-    assert [Conflict(1)] == journal.commit([commit], "a")
+    assert [Ahead(1)] == journal.commit([commit], "a")
     assert before == redis_world.everything()
-    assert [Conflict(1), Committed(1)] == journal.commit([commit, controls.commit(other, "c-2")], "a")
+    assert [Ahead(1), Committed(1)] == journal.commit([commit, controls.commit(other, "c-2")], "a")
+
+
+def test_a_log_without_its_instance_is_told(redis_world: RedisWorld) -> None:
+    """
+    The instance is gone and its log is there: nobody begins it anew, with a lease or without.
+    """
+    journal = redis_world.journal()
+    write(journal, REF, "c-1", "c-2")
+    redis_world.client.delete(redis_world.keys.actor(REF))
+    before = redis_world.everything()
+
+    for view in (REF, opened(journal.open([REF], "a")[0]), journal.read([REF])[0]):
+        refusing = (
+            Commit(REF, view.seq, view.head, view.token)
+            if isinstance(view, Opened)
+            else Commit(REF, 0, "", 0)
+        )
+        assert [Ahead(0)] * 2 == journal.commit([controls.commit(view, "c-3"), refusing], "a")
+    assert before == redis_world.everything()
 
 
 @pytest.mark.parametrize("kept", [0, 3, 1_000, 2_000])

@@ -11,8 +11,9 @@ import redis
 from holdfast import HistoryError
 from holdfast.brokers.keys import Keys
 from holdfast.runtime.keys import Ref, partition_of
-from tests.flow.house import House, house, quick
+from tests.flow.house import PATIENCE_S, House, house, quick
 from tests.flow.shop import NextLedger, Post
+from tests.support.processes import eventually
 from tests.support.servers import redis_client
 
 RECORDS = 201
@@ -59,6 +60,53 @@ def fill(home: House, *keys: str, records: int = RECORDS) -> None:
         home.await_logs(**dict.fromkeys(keys, records))
 
 
+def test_a_log_that_is_ahead_of_its_instance_is_told(home: House, client: redis.Redis) -> None:
+    """
+    After a partial restore: said once when the waiting begins, and a dead letter that says what to do when it ends.
+    Other instances of the partition go on, and what is lacking may be put back.
+    """
+    fill(home, "o", "other", records=3)
+    actor = Keys(home.settings.namespace).actor(ref(home, "o"))
+    was = client.dump(actor)
+    assert was is not None
+    client.delete(actor)
+    with home.crew(1):
+        home.client.send(Post("o", "s", 3), id="late")
+        home.client.send(Post("o", "s", 4), id="later")
+        eventually(lambda: "the log of ledger/o goes beyond its instance" in home.said(), PATIENCE_S)
+        home.client.send(Post("other", "s", 3))
+        home.await_logs(other=4)
+        eventually(lambda: len(home.client.dead_letters.list()) == 2, PATIENCE_S)
+        letters = home.client.dead_letters.list()
+        client.restore(actor, 0, was)
+        for letter in sorted(letters, key=lambda one: one.command_id):
+            home.client.dead_letters.retry(letter.id)
+        home.await_logs(o=5)
+
+    assert 1 == home.said().count("commands are kept back")
+    assert {"late", "later"} == {letter.command_id for letter in letters}
+    for letter in letters:
+        assert (
+            "HistoryError: the log of ledger/o goes beyond its instance, which ends at 0: one of the two was lost or "
+            "restored without the other; restore both from one backup, then retry the dead letters"
+        ) in letter.error
+
+
+def test_commands_to_a_log_with_a_gap_are_told(home: House, client: redis.Redis) -> None:
+    """
+    Nothing is decided on a state that lacks a record, and a person is told at once and not when patience ends.
+    """
+    fill(home, "o")
+    client.xdel(log_of(home, "o"), "100-0")
+    with home.crew(1):
+        home.client.send(Post("o", "s", RECORDS))
+        eventually(lambda: "the log of ledger/o goes from 99 to 101" in home.said(), PATIENCE_S)
+        assert [] == home.client.dead_letters.list()
+        eventually(lambda: len(home.client.dead_letters.list()) == 1, PATIENCE_S)
+
+    assert 1 == home.said().count("commands are kept back")
+
+
 def ways(home: House) -> list[Callable[[], object]]:
     """
     Every way to read a whole log.
@@ -103,7 +151,7 @@ def test_a_log_without_its_beginning_has_no_gap(home: House, client: redis.Redis
 @pytest.mark.parametrize("id_", [f"{RECORDS + 1}-0", f"{RECORDS}-1", "*"])
 def test_an_entry_that_is_no_record_is_told(home: House, client: redis.Redis, id_: str) -> None:
     """
-    What another program put into a log is named by whoever reads it.
+    What another program put into a log is named by whoever reads it, and commands to that instance are kept back.
     """
     fill(home, "o")
     found = client.xadd(log_of(home, "o"), {"x": "y"}, id=id_)
@@ -113,3 +161,6 @@ def test_an_entry_that_is_no_record_is_told(home: House, client: redis.Redis, id
     for way in ways(home):
         with pytest.raises(HistoryError, match=f"record {number} of ledger/o is none"):
             way()
+    with home.crew(1):
+        home.client.send(Post("o", "s", RECORDS))
+        eventually(lambda: f"record {number} of ledger/o is none" in home.said(), PATIENCE_S)

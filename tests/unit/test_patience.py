@@ -98,3 +98,25 @@ def test_without_patience_the_second_look_is_the_last(watch: Watch) -> None:
     one.look()
 
     assert one.ran_out(delivery, "Refund")
+
+
+def test_that_a_waiting_begins_is_known(watch: Watch) -> None:
+    """
+    It begins with a name that is not waited for, or not any more; where names crowd each other out, with a message that
+    has not waited.
+    """
+    one = Patience(30, watch)
+
+    assert one.begins(controls.delivery(), "Refund")
+    ran_out(one, "Refund")
+    assert not one.begins(controls.delivery(), "Refund")
+    watch.now += 31
+    one.look()
+    assert one.begins(controls.delivery(), "Refund")
+    waited = controls.delivery()
+    waited.deferred_since = watch.now
+    assert one.begins(waited, "Refund")
+    for number in range(WAITED_FOR_MAX):
+        ran_out(one, f"order/o-{number}", many=True)
+    assert not one.begins(waited, "Refund")
+    assert one.begins(controls.delivery(), "Refund")

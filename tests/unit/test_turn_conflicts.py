@@ -2,6 +2,7 @@
 The turn: other writers win or lose, and either way every command is in the log once.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -9,9 +10,9 @@ import pytest
 from holdfast.brokers.memory import MemoryJournal
 from holdfast.runtime import faults
 from holdfast.runtime.faults import Point
-from holdfast.runtime.ports import Commit, CommitResult, Committed, Conflict, Fenced
-from holdfast.runtime.turn import COMMIT_ATTEMPTS
-from tests.unit.desk import Desk, ids, ref, replies, sent
+from holdfast.runtime.ports import Ahead, Commit, CommitResult, Committed, Conflict, Fenced
+from holdfast.runtime.turn import COMMIT_ATTEMPTS, Limits
+from tests.unit.desk import IMPATIENT, Desk, ids, ref, replies, sent
 from tests.unit.trouble import Do, Mood, Troublemaker
 
 
@@ -214,3 +215,95 @@ def test_committed_tells_the_token_for_the_next_commit() -> None:
 
     assert actor is not None
     assert Committed(actor.token) == Committed(1)
+
+
+# -- a log that is ahead of its instance
+
+
+class Restored(MemoryJournal):
+    """
+    A journal in which the logs of some instances go beyond them, as after a partial restore.
+    """
+
+    def __init__(self, desk: Desk, *keys: str) -> None:
+        super().__init__(desk.server)
+        self.keys = set(keys)
+
+    def commit(self, commits: Sequence[Commit], owner: str) -> list[CommitResult]:
+        wanted = [commit for commit in commits if commit.ref.key not in self.keys]
+        found = iter(super().commit(wanted, owner))
+        return [Ahead(commit.seq) if commit.ref.key in self.keys else next(found) for commit in commits]
+
+
+def restored(*keys: str, limits: Limits | None = None) -> Desk:
+    """
+    A desk with such a journal.
+    """
+    desk = Desk()
+    desk.turn = desk.make_turn(Restored(desk, *keys), limits=limits)
+    return desk
+
+
+def kept_back(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """
+    What was said of commands that are kept back: (key, error).
+    """
+    return [
+        (record.__dict__["key"], record.__dict__["error"])
+        for record in caplog.records
+        if record.message.startswith("commands are kept back")
+    ]
+
+
+def test_a_log_ahead_of_its_instance_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    No other writer was there: its commands wait in order, that is said once, and others are decided.
+    """
+    desk = restored("t-1")
+    batch = [sent(Do("t-1"), "c-1"), sent(Do("t-2"), "d-1"), sent(Do("t-1"), "c-2")]
+
+    with caplog.at_level(logging.WARNING):
+        result = desk.run(*batch)
+        asked = Troublemaker.asked
+        again = desk.run(*result.deferred)
+
+    assert (["c-1", "c-2"], [], 0) == (ids(result.deferred), result.dead, result.conflicts)
+    assert (3, ["c-1", "c-2"]) == (asked, ids(again.deferred))
+    assert ["d-1"] == desk.commands(ref("t-2"))
+    (said,) = kept_back(caplog)
+    assert ("t-1", True) == (said[0], said[1].startswith("HistoryError: the log of trouble/t-1 goes beyond"))
+
+
+def test_a_log_that_stays_ahead_is_given_up() -> None:
+    """
+    Patience ends, and the dead letters say what is to be done; their callers hear of it.
+    """
+    desk = restored("t-1", limits=IMPATIENT)
+    batch = [sent(Do("t-1"), "c-1", reply_to="me/c-1"), sent(Do("t-1"), "c-2")]
+    desk.run(*batch)
+
+    result = desk.run(*batch)
+
+    assert ["c-1", "c-2"] == [letter.command_id for letter in result.dead]
+    for letter in result.dead:
+        assert (
+            "HistoryError: the log of trouble/t-1 goes beyond its instance, which ends at 0: one of the two was lost or "
+            "restored without the other; restore both from one backup, then retry the dead letters"
+        ) in letter.error
+    assert "dead" == replies(result)["me/c-1"].kind
+    assert ([], []) == (result.deferred, desk.log(ref()))
+
+
+def test_a_log_that_is_whole_again_goes_on() -> None:
+    """
+    When the instance was restored, what waited is decided in order.
+    """
+    desk = Desk()
+    journal = Restored(desk, "t-1")
+    desk.turn = desk.make_turn(journal)
+    waiting = desk.run(sent(Do("t-1"), "c-1"), sent(Do("t-1"), "c-2")).deferred
+    journal.keys.clear()
+
+    desk.run(*waiting)
+
+    assert ["c-1", "c-2"] == desk.commands(ref())

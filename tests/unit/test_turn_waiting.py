@@ -2,12 +2,15 @@
 The turn: what cannot be decided yet waits, holds up what comes after it, and is given up when patience ends.
 """
 
+import logging
+
 import pytest
 
 from holdfast.runtime.clock import ManualClock
 from holdfast.runtime.codec import encode
 from holdfast.runtime.keys import partition_of
 from holdfast.runtime.message import Envelope
+from holdfast.runtime.patience import WAITED_FOR_MAX
 from holdfast.runtime.ports import Delivery
 from holdfast.runtime.record import Entry
 from holdfast.runtime.turn import Limits
@@ -175,6 +178,41 @@ def test_commands_to_a_log_that_cannot_be_read_wait() -> None:
 
     assert (["c-1", "c-2"], []) == (ids(result.deferred), result.dead)
     assert 1 == desk.opened(ref()).seq
+
+
+def test_that_commands_are_kept_back_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    When the waiting for a log begins, and not for each of its commands and each try: once for each instance.
+    """
+    desk = Desk(limits=Limits(patience_s=30))
+    break_log(desk)
+    with caplog.at_level(logging.WARNING):
+        waiting = desk.run(sent(Do("t-1"), "c-1"), sent(Do("t-1"), "c-2")).deferred
+        for _ in range(3):
+            waiting = desk.run(*waiting, sent(Do("t-1"), f"c-{len(waiting) + 1}")).deferred
+
+    (said,) = [record.__dict__ for record in caplog.records]
+    assert "commands are kept back whose instance cannot be read from its log" == said["message"]
+    assert ("trouble", "t-1", "c-1", 30) == (said["workflow"], said["key"], said["command_id"], said["for_s"])
+    assert "record 1 of trouble/t-1 cannot be read by this code" in said["error"]
+
+
+def test_with_many_logs_that_cannot_be_read_each_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    More than patience has room for: still no line for each of their tries.
+    """
+    desk = Desk()
+    keys = [f"t-{number}" for number in range(WAITED_FOR_MAX + 20)]
+    desk.run(*(sent(Do(key), f"c-{key}") for key in keys))
+    for key in keys:
+        desk.server.instances[ref(key)].log[0] = b""
+    desk.forget()
+    with caplog.at_level(logging.WARNING):
+        waiting = desk.run(*(sent(Do(key), f"d-{key}") for key in keys)).deferred
+        for _ in range(3):
+            waiting = desk.run(*waiting).deferred
+
+    assert keys == [record.__dict__["key"] for record in caplog.records]
 
 
 def test_commands_to_a_log_that_stays_unreadable_are_given_up() -> None:

@@ -160,9 +160,9 @@ class Doorman:
     def _out_of_patience(self, delivery: Delivery, error: UnknownType) -> bool:
         """Return whether a message of an unknown type has waited for long enough; say so when the waiting begins."""
         name = shortened(str(error))
-        known = self._patience.knows(name)
+        begins = self._patience.begins(delivery, name)
         ran_out = self._patience.ran_out(delivery, name)
-        if not known and not ran_out:
+        if begins and not ran_out:
             log.warning(
                 "foreign messages are kept back behind one that this process cannot read",
                 extra={

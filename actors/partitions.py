@@ -216,8 +216,13 @@ class Steward:
                 log.info("partition taken", extra=_facts(share, self._member))
                 faults.reach(Point.PARTITION_CLAIMED)
                 self._serving.add(share)
-                for holder in self._holders[pool](partition):
-                    holder.assign(partition)
+                try:
+                    for holder in self._holders[pool](partition):
+                        holder.assign(partition)
+                except Exception:
+                    # It would be ours, and nobody would take from it: it is let go of, and claimed anew.
+                    self._begin_leaving(share)
+                    raise
             else:
                 self._awaiting = True
 

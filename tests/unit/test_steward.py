@@ -127,6 +127,36 @@ def test_a_claim_without_an_answer_is_made_again() -> None:
     assert ["deaf"] == MemoryMembership(server).owners("command")
 
 
+class Stumbling(Lane):
+    """
+    A lane whose server does not answer when it is first given a partition.
+    """
+
+    stumbled = False
+
+    def assign(self, partition: int) -> None:
+        if not self.stumbled:
+            self.stumbled = True
+            raise Unavailable
+        super().assign(partition)
+
+
+def test_what_could_not_be_begun_is_claimed_anew() -> None:
+    """
+    A partition that is one's own and that nobody takes from would be lost as long as one lives.
+    """
+    server, lane = MemoryServer(1), Stumbling()
+    one = steward(server, "one", MemoryMembership(server), lane)
+
+    with pytest.raises(Unavailable):
+        one._step()
+    assert [("revoke", 0)] == lane.told
+    one._step()
+
+    assert {0} == lane.assigned
+    assert ["one"] == MemoryMembership(server).owners("command")
+
+
 def test_what_is_handed_over_is_not_left_alone_until_the_next_heartbeat() -> None:
     """
     Who waits for a partition looks for it more often than it says that it lives: nobody serves it meanwhile.

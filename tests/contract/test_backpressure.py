@@ -16,6 +16,7 @@ from holdfast.brokers import rabbitmq_publisher, redis_transport
 from holdfast.brokers.rabbitmq_publisher import RabbitPublisher
 from holdfast.runtime.errors import Overloaded, PublishFailed
 from holdfast.runtime.ports import Publisher
+from tests.conftest import need
 from tests.contract.threads import begin
 from tests.contract.transports import (
     SECONDS_MAX,
@@ -38,8 +39,7 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
     """
     A RabbitMQ whose alarms the tests of this file may raise.
     """
-    if find_rabbit() is None:
-        pytest.skip("rabbitmq-server is not installed")
+    need("rabbitmq-server", find_rabbit())
     with RabbitServer(tmp_path_factory.mktemp("rabbit")) as server:
         yield server
 

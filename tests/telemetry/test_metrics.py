@@ -147,7 +147,8 @@ def test_each_process_has_a_port_and_one_speaks_for_all(
                 sum(sum(one.values()) for one in owned) == 24 and all(owned)
             )
 
-        eventually(lambda: it.status("/ready") == 200, PATIENCE_S)
+        for number in range(2):
+            eventually(lambda number=number: it.status("/ready", number) == 200, PATIENCE_S)  # type: ignore[misc]  # mypy cannot type a default in a lambda
         eventually(shared, PATIENCE_S)
         for number in range(20):
             it.client.execute(Buy(f"k-{number}", "nothing"), timeout=PATIENCE_S)

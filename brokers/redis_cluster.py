@@ -24,6 +24,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from holdfast.brokers.redis_client import Call, Client, Pipeline
 from holdfast.runtime.errors import SetupError
 
 #: A host and a port.
@@ -87,8 +88,6 @@ _LOOKS = _KEYLESS | {
 }
 _TAG = re.compile(rb"\{[^}]+\}")
 
-_Call = tuple[tuple[Any, ...], dict[str, Any]]
-
 
 class ClusterClient(CoreCommands):
     """The calls of redis-py's client, on a cluster. For one thread at a time."""
@@ -99,7 +98,7 @@ class ClusterClient(CoreCommands):
     def __init__(
         self,
         seeds: Sequence[Address],
-        connect: Callable[[Address], redis.Redis],
+        connect: Callable[[Address], Client],
         home: str,
         on_change: Callable[[], None],
     ) -> None:
@@ -107,7 +106,7 @@ class ClusterClient(CoreCommands):
         self._connect = connect
         self._home = key_slot(home.encode())
         self._on_change = on_change
-        self._nodes: dict[Address, redis.Redis] = {}
+        self._nodes: dict[Address, Client] = {}
         #: The primary of every slot; empty before the first look, and None where nobody has one.
         self._owners: list[Address | None] = []
         #: Whether the map may be out of date.
@@ -117,7 +116,7 @@ class ClusterClient(CoreCommands):
 
     # -- the way
 
-    def node(self, address: Address) -> redis.Redis:
+    def node(self, address: Address) -> Client:
         """Return the client of one server."""
         found = self._nodes.get(address)
         if found is None:
@@ -133,7 +132,7 @@ class ClusterClient(CoreCommands):
         """Return where a key is."""
         return self._owner(key_slot(key if isinstance(key, bytes) else key.encode()))
 
-    def at(self, key: str | bytes) -> redis.Redis:
+    def at(self, key: str | bytes) -> Client:
         """Return the client of the server that has a key: what is asked of it is not led elsewhere."""
         return self.node(self.address_of(key))
 
@@ -245,7 +244,7 @@ class ClusterClient(CoreCommands):
             raise replies[1]
         return replies[1]
 
-    def run(self, calls: Sequence[_Call]) -> list[Any]:
+    def run(self, calls: Sequence[Call]) -> list[Any]:
         """Make many calls, all servers at once, and return replies and refusals in their order."""
         if not calls:
             return []
@@ -270,42 +269,40 @@ class ClusterClient(CoreCommands):
                 self._stale = True
         return replies
 
-    def _exchange(self, calls: Mapping[Address, Sequence[_Call]]) -> dict[Address, list[Any]]:
+    def _exchange(self, calls: Mapping[Address, Sequence[Call]]) -> dict[Address, list[Any]]:
         """Send all that goes to each server, and then read what each says: none waits for another.
 
         Raises:
             ConnectionError, TimeoutError: A line broke. What the others said is lost to the caller, as it is when a
                 line to a single server breaks.
         """
-        lines: list[tuple[redis.Redis, Any, Address]] = []
+        lines: list[tuple[Client, Any, Address]] = []
         found: dict[Address, list[Any]] = {}
         failure: Exception | None = None
-        for address, those in calls.items():
-            node = self.node(address)
-            try:
-                connection = node.connection_pool.get_connection()
-            except (RedisError, OSError) as error:
-                failure = error
-                continue
-            lines.append((node, connection, address))
-            try:
-                connection.send_packed_command(connection.pack_commands([args for args, _ in those]))
-            except (RedisError, OSError) as error:
+        try:
+            for address, those in calls.items():
+                node = self.node(address)
+                try:
+                    lines.append((node, node.lend(), address))
+                    connection = lines[-1][1]
+                    connection.send_packed_command(connection.pack_commands([args for args, _ in those]))
+                except (RedisError, OSError) as error:
+                    failure = error
+            for node, connection, address in lines:
+                try:
+                    if connection.is_connected:
+                        found[address] = [node.reply(connection, call) for call in calls[address]]
+                except (RedisError, OSError) as error:
+                    failure = error
+        except BaseException:
+            for _, connection, _ in lines:
                 connection.disconnect()
-                failure = error
-        for node, connection, address in lines:
-            try:
-                if connection.is_connected:
-                    found[address] = [_reply(node, connection, call) for call in calls[address]]
-            except (RedisError, OSError) as error:
-                connection.disconnect()
-                failure = error
-            except BaseException:
-                for _, open_, _ in lines:
-                    open_.disconnect()
-                raise
-            finally:
-                node.connection_pool.release(connection)
+            raise
+        finally:
+            for node, connection, address in lines:
+                if address not in found:
+                    connection.disconnect()
+                node.take_back(connection)
         if failure is not None:
             self._stale = True
             raise failure
@@ -323,7 +320,7 @@ class ClusterClient(CoreCommands):
         It is not led elsewhere: whoever took the writes must answer for them.
         """
         written, self.written = self.written, {}
-        calls: dict[Address, list[_Call]] = {
+        calls: dict[Address, list[Call]] = {
             address: [(("SET", f"{tag}:barrier", token), {}), (tuple(command), {})]
             for address, tag in written.items()
         }
@@ -336,12 +333,12 @@ class ClusterClient(CoreCommands):
                     raise redis.exceptions.ConnectionError(message) from answer
         return {address: answers[1] for address, answers in replies.items()}
 
-    def pipeline(self, transaction: bool = False) -> ClusterPipeline:
+    def pipeline(self, transaction: bool = False) -> Pipeline:
         """Return a pipeline; transactions are of one server, see `at`."""
         if transaction:
             message = "a transaction has to be on the server of its keys"
             raise ValueError(message)
-        return ClusterPipeline(self)
+        return Pipeline(self)
 
     def scan_iter(
         self, match: Any = None, count: int | None = None, _type: str | None = None, **kwargs: Any
@@ -378,39 +375,6 @@ class ClusterClient(CoreCommands):
         for node in self._nodes.values():
             node.close()
             node.connection_pool.disconnect()
-
-
-class ClusterPipeline(CoreCommands):
-    """Calls that are made together: those of one server in one go, all servers at once."""
-
-    _event_dispatcher: Any = None
-
-    def __init__(self, client: ClusterClient) -> None:
-        self._client = client
-        self._calls: list[_Call] = []
-
-    def execute_command(self, *args: Any, **options: Any) -> ClusterPipeline:
-        """Put a call behind the others."""
-        self._calls.append((args, options))
-        return self
-
-    def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Make the calls, and return their replies in order."""
-        calls, self._calls = self._calls, []
-        replies = self._client.run(calls)
-        if raise_on_error:
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        return replies
-
-
-def _reply(node: redis.Redis, connection: Any, call: _Call) -> Any:
-    args, options = call
-    try:
-        return node.parse_response(connection, args[0], **options)
-    except ResponseError as error:
-        return error
 
 
 def _address(host: Any, port: int, asked: Address) -> Address:

@@ -17,6 +17,7 @@ from redis.retry import Retry
 
 from holdfast.brokers import tls
 from holdfast.brokers.keys import Keys
+from holdfast.brokers.redis_client import Client
 from holdfast.brokers.redis_cluster import ClusterClient
 from holdfast.brokers.redis_watch import StreamWatch
 from holdfast.runtime.config import Settings
@@ -26,6 +27,8 @@ from holdfast.runtime.redaction import hide_password, redact
 #: Long enough for a server that rewrites its AOF, short enough that a dead one is noticed.
 SOCKET_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
+#: The one that is kept, and those for what may be open beside it: a subscription, a transaction.
+CONNECTIONS_MAX = 4
 
 #: What a server says of a user who may not do something within a script.
 _NOT_ALLOWED = re.compile(r"NOPERM|ACL failure|can't (access|run)")
@@ -97,9 +100,9 @@ class Node:
     settings: Settings
 
 
-def _client(pool: redis.ConnectionPool) -> redis.Redis:
+def _client(pool: redis.ConnectionPool) -> Client:
     """Return a client that knows BARE."""
-    client = redis.Redis(connection_pool=pool)
+    client = Client(pool)
     parse: Any = client.response_callbacks["XRANGE"]
 
     def answer(response: Any, *, bare: bool = False, **options: Any) -> Any:
@@ -121,7 +124,7 @@ class RedisLink:
         #: Whether the server has answered before: then it is not the wrong one.
         self.proven = False
         self._options: dict[str, Any] = {
-            "max_connections": 2,
+            "max_connections": CONNECTIONS_MAX,
             "protocol": 2,
             "socket_timeout": timeout_s,
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
@@ -165,7 +168,7 @@ class RedisLink:
             given = self._pool(url, checked=index > 0).connection_kwargs
             seeds.append((str(given.get("host", "localhost")), int(given.get("port", 6379))))
 
-        def connect(address: tuple[str, int]) -> redis.Redis:
+        def connect(address: tuple[str, int]) -> Client:
             pool = self._pool(urls[0], checked=True)
             pool.connection_kwargs.update(host=address[0], port=address[1])
             return _client(pool)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 DEFERRED_STEP_S = 0.5
 #: How often a lane without work looks whether another server answers than before.
 LOOK_STEP_S = 2.0
+#: How long whoever has worked on a batch waits for the next: what it asked for has mostly led to one by then.
+LINGER_S = 0.02
 #: Waits while a server is away.
 RETRY_MIN_S = 0.05
 RETRY_MAX_S = 2.0
@@ -94,6 +96,7 @@ class CommandLane:
         ports: CommandPorts,
         *,
         batch_max: int,
+        linger_s: float = 0.0,
         pace: Pace = MACHINE,
     ) -> None:
         self.name = name
@@ -103,6 +106,7 @@ class CommandLane:
         self._turn = turn
         self._ports = ports
         self._batch_max = batch_max
+        self._linger_s = linger_s
         self._deferred: list[Delivery] = []
         self._revoked: set[int] = set()
         #: Revoked partitions of which something was given back: what came after it must go the same way.
@@ -231,6 +235,10 @@ class CommandLane:
         with self._shared.lock:
             self._deferred = deferred + self._deferred
         self._give_back()
+
+    def linger(self) -> CommandBatch | None:
+        """Return what has arrived, or arrives in a moment; nothing while something is put off, which waits for longer."""
+        return self.take(self._linger_s) if self._linger_s and not self._deferred else None
 
     def _count(self, result: TurnResult) -> None:
         self.counts.accepted += result.accepted

@@ -230,6 +230,9 @@ class Doorman:
                 self._deferred = list(waiting)
         self._give_back()
 
+    def linger(self) -> None:
+        """Return nothing: what comes next is waited for by whoever takes."""
+
     # -- what the steward does
 
     def assign(self, partition: int) -> None:

@@ -18,9 +18,15 @@ import dramatiq
 from dramatiq import Broker, Consumer, Message, MessageProxy, Middleware
 from dramatiq.errors import QueueNotFound
 
+from holdfast.runtime.clock import monotonic
+
 log = logging.getLogger(__name__)
 
 _ACTOR = "holdfast.work"
+
+
+#: How long batches are worked on in a row before dramatiq is asked what there is.
+IN_A_ROW_S = 1.0
 
 
 class Lane(Protocol):
@@ -38,6 +44,13 @@ class Lane(Protocol):
 
     def settle(self, batch: Any) -> None:
         """Acknowledge what was done."""
+        ...
+
+    def linger(self) -> Any | None:
+        """Return the next batch if it is there at once, or as good as; called where `take` would be.
+
+        Whoever has just worked on a batch then goes on with the next: two changes of thread less.
+        """
         ...
 
     def close(self) -> None:
@@ -66,6 +79,12 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"Batch({self.lane.name!r})"
+
+    def settle(self) -> None:
+        """Settle what was worked on and is not settled."""
+        content, self.content = self.content, None
+        if content is not None:
+            self.lane.settle(content)
 
 
 class _Services(Middleware):
@@ -155,7 +174,7 @@ class _LaneConsumer(Consumer):
     def ack(self, message: MessageProxy) -> None:
         """Settle a batch, whether its work ended well or not: the lane knows what was done."""
         try:
-            self._lane.settle(message.args[0].content)
+            message.args[0].settle()
         finally:
             self._idle.set()
 
@@ -163,5 +182,12 @@ class _LaneConsumer(Consumer):
 
 
 def _work(batch: Batch) -> None:
-    """Do the work of a batch; what dramatiq calls the actor."""
-    batch.lane.work(batch.content)
+    """Do the work of a batch, and of those that follow it at once; what dramatiq calls the actor."""
+    lane, until = batch.lane, monotonic() + IN_A_ROW_S
+    lane.work(batch.content)
+    while monotonic() < until:
+        batch.settle()
+        batch.content = lane.linger()
+        if batch.content is None:
+            return
+        lane.work(batch.content)

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from holdfast.actors.caretaker import Caretaker
-from holdfast.actors.commands import CommandLane, CommandPorts
+from holdfast.actors.commands import LINGER_S, CommandLane, CommandPorts
 from holdfast.actors.doorman import DOOR, Doorman
 from holdfast.actors.effects import EffectLane, EffectPorts
 from holdfast.actors.needs import has_work
@@ -341,6 +341,8 @@ def _command_lane(process: Process, number: int, alone: threading.Lock) -> Comma
         turn,
         lane_ports,
         batch_max=settings.batch_max,
+        # Nothing reaches a consumer of Redis Streams but a round trip.
+        linger_s=LINGER_S if process.loopback is not None else 0.0,
         pace=process.pace,
     )
 

@@ -306,6 +306,9 @@ class ProjectionLane:
         with self._lock:
             self._busy = frozenset()
 
+    def linger(self) -> None:
+        """Return nothing: what comes next is waited for by whoever takes."""
+
     # -- looking for work
 
     def _look(self, assigned: frozenset[int]) -> None:

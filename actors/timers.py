@@ -272,6 +272,9 @@ class TimerLane:
         except HoldfastError as error:
             log.warning("sent timers were not removed", extra={"lane": self.name, "error": str(error)})
 
+    def linger(self) -> None:
+        """Return nothing: what comes next is waited for by whoever takes."""
+
     # -- what is on its way
 
     def _ended(self, flight: _Flight) -> None:

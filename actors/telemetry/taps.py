@@ -283,6 +283,14 @@ class LaneTap:
         finally:
             self._vitals.begin("waiting")
 
+    def linger(self) -> Any | None:
+        """Take what is there at once."""
+        self._vitals.begin("taking")
+        try:
+            return self._inner.linger()
+        finally:
+            self._vitals.begin("waiting")
+
     def close(self) -> None:
         """Close."""
         self._inner.close()

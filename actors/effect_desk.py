@@ -56,6 +56,10 @@ SLOT_LEASE_MS = 10_000
 RENEW_S = SLOT_LEASE_MS / 3000
 #: The most effects that one round trip finishes.
 FINISH_MAX = 1_000
+#: How long an effect that is done waits for others, to be taken out of the outbox with them, and with how many it does
+#: not: each round trip takes from what runs, and a crash meanwhile would only have its handler run again.
+GATHER_S = 0.005
+GATHER_MAX = 64
 
 
 class Lethal(HoldfastError):
@@ -103,6 +107,8 @@ class Desk:
         # Ours alone.
         self._resend_at = 0.0
         self._watch_at = 0.0
+        #: Until when what is done waits for others; None while nothing does. Whoever adds to them reads it as well.
+        self._finish_at: float | None = None
         self._renew_at = 0.0
         self._thread = pace.thread(self._run, "holdfast-effect-desk")
 
@@ -196,8 +202,7 @@ class Desk:
         send = publisher.hand_on if count == 1 and job.attempt == 1 else publisher.publish
         job.confirms, job.publish_error = itertools.count(1), None
         if not count:
-            self._sent.append(job)
-            self.wake()
+            self._done(job)
         for partition, body in job.outgoing:
             try:
                 future = send(partition, body)
@@ -212,15 +217,25 @@ class Desk:
     def _count(self, job: Job, count: int, error: BaseException | None) -> None:
         if error is not None:
             job.publish_error = error
-        if next(job.confirms) == count:
-            (self._sent if job.publish_error is None else self._unsent).append(job)
+        if next(job.confirms) != count:
+            return
+        if job.publish_error is None:
+            self._done(job)
+        else:
+            self._unsent.append(job)
+            self.wake()
+
+    def _done(self, job: Job) -> None:
+        self._sent.append(job)
+        # The desk forgets the time before it takes them, so that none is left behind.
+        if self._finish_at is None or len(self._sent) >= GATHER_MAX:
             self.wake()
 
     # -- the desk's own thread
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.wait(self._hand.pause(WATCH_S if self._hand.running else IDLE_S))
+            self._wake.wait(self._pause())
             self._wake.clear()
             try:
                 self._round()
@@ -232,6 +247,13 @@ class Desk:
                 log.exception("the effect desk failed")
                 self._stopping.wait(AWAY_S)
 
+    def _pause(self) -> float:
+        """Return how long there is nothing to do, if nothing happens."""
+        pause = self._hand.pause(WATCH_S if self._hand.running else IDLE_S)
+        if self._finish_at is not None:
+            pause = min(pause, max(0.0, self._finish_at - self._clock.monotonic()))
+        return pause
+
     def _round(self) -> None:
         while self._failed:
             job = self._failed.popleft()
@@ -242,11 +264,14 @@ class Desk:
                 raise
         if self._returned:
             self._give_places_back()
-        if self._sent:
+        now = self._clock.monotonic()
+        if self._sent and self._finish_at is None:
+            self._finish_at = now + GATHER_S
+        if len(self._sent) >= GATHER_MAX or (self._finish_at is not None and now >= self._finish_at):
+            self._finish_at = None
             self._finish()
         if self._delays:
             self._put_off()
-        now = self._clock.monotonic()
         if self._unsent and now >= self._resend_at:
             self._resend(now)
         if now >= self._watch_at:

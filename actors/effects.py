@@ -49,6 +49,10 @@ LIMITS_PER_STEP = 100
 LINE_MAX = 64
 #: How long what was read waits for commits of this process to be through.
 ENTER_S = 0.005
+#: After reading what was only begun here by commits, how long until the outboxes are read again, doubled each time: to
+#: be woken for each of those would take from what runs. Nobody waits for it, but what others put into our outboxes.
+LULL_MIN_S = 0.005
+LULL_MAX_S = 0.02
 #: Shorter waits are waited here, longer ones in the schedule, where they survive.
 SHORT_S = 1.0
 #: How long before its turn in a rate an effect comes back from there: who is late to his turn puts others back.
@@ -94,6 +98,9 @@ class EffectLane:
         self._spans = spans
         self._hand = Hand(settings.effect_threads, settings.effect_tasks, pace, mixed=app.mixes_handlers)
         self._stopping = pace.event()
+        #: Set when there may be something to read that no commit has begun; and how long it is not looked otherwise.
+        self._news = pace.event()
+        self._lull_s = 0.0
         self._clock = pace.clock
         self._monotonic = pace.clock.monotonic
         #: Revoked partitions, and until when what runs in them is waited for.
@@ -126,6 +133,10 @@ class EffectLane:
         if not after:
             self._hand.room.wait(timeout_s)
             return None
+        if self._lull_s:
+            self._news.wait(self._lull_s)
+            after = self._hand.cursors()
+        self._news.clear()
         try:
             arrived = self._ports.reading.effects.arrivals(after, READ_MAX, timeout_s)
         except HoldfastError as error:
@@ -134,7 +145,10 @@ class EffectLane:
             return None
         # What commits begin comes out of the outbox as well, mostly before they are through; then it is known here.
         self._hand.all_entered.wait(ENTER_S)
-        return self._hand.admit(arrived, after) or None
+        admitted = self._hand.admit(arrived, after)
+        known = bool(arrived) and not admitted
+        self._lull_s = min(max(2 * self._lull_s, LULL_MIN_S), LULL_MAX_S) if known else 0.0
+        return admitted or None
 
     def work(self, batch: list[Job]) -> None:
         """Find out what effects are, and start those that may start; nothing here waits for a handler."""
@@ -163,6 +177,9 @@ class EffectLane:
 
     def settle(self, batch: list[Job]) -> None:
         """Do nothing: an effect is finished when it is done."""
+
+    def linger(self) -> None:
+        """Return nothing: what comes next is waited for by whoever takes."""
 
     # -- starting; by dramatiq's thread for what has arrived, by the desk for what has waited
 
@@ -336,6 +353,8 @@ class EffectLane:
             # Whoever dies between the commit and the start has made an attempt.
             spare = handler is not None and handler.retry.attempts > 1
             found.append(Place(partition, job) if free and spare and self._hand.reserve(job) else None)
+        if None in found:
+            self._news.set()
         return found
 
     def start(self, begun: Sequence[tuple[Place, str]]) -> None:
@@ -395,6 +414,7 @@ class EffectLane:
     def stop(self) -> None:
         """End all waiting for servers that are away."""
         self._stopping.set()
+        self._news.set()
         self._hand.room.set()
 
     def close(self) -> None:

@@ -30,8 +30,9 @@ Ended = Callable[[Job, Any, BaseException | None], None]
 
 #: How long the loop may take to end what was cancelled when the process stops.
 CLOSE_S = 1.0
-#: A loop that does not answer for so long is blocked.
+#: A loop that does not answer for so long is blocked, and how often it is asked: each time wakes its thread.
 STALL_S = 1.0
+ASK_STEP_S = 0.25
 
 
 class Runner(Protocol):
@@ -174,6 +175,7 @@ class Loop:
         #: Since when the loop has owed a sign of life, and whether that was said.
         self._asked: float | None = None
         self._said = False
+        self._ask_at = 0.0
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Hand attempts to the loop."""
@@ -189,8 +191,9 @@ class Loop:
         if loop is None:
             return
         if self._asked is None:
-            self._asked, self._said = now, False
-            _call(loop, self._answer)
+            if now >= self._ask_at:
+                self._asked, self._said, self._ask_at = now, False, now + ASK_STEP_S
+                _call(loop, self._answer)
         elif now - self._asked > STALL_S and not self._said:
             task = asyncio.current_task(loop)
             if task is not None:

@@ -360,5 +360,4 @@ BUGS: dict[Callable[[Patch], None], str] = {
     short_way_ends_with_the_partition: "was confirmed, but was neither",
     head_start_before_the_barrier: "begun before the decision that asked for it was durable",
     places_are_not_given_back: "there is still work",
-    what_may_be_held_is_forgotten: "there is still work",
 }

@@ -35,6 +35,7 @@ from tests.controls import Add, Added, Counter
 from tests.simulation.bells import Bell, bells
 from tests.simulation.shop import Bank, Journeys, Revenue, ShopOrder, customers, shop
 from tests.simulation.tenants import ROOMS, Tenant, moves, tenants
+from tests.simulation.walkers import ROUGH, Arrived, Walker, Went, walkers, walks
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -166,6 +167,20 @@ def test_tenants_survive_everything(seeds: range) -> None:
 
     report = simulate(tenants(), moves, seeds=seeds, check=check)
     assert report.counts["records"] > 3 * len(seeds)
+
+
+def test_walkers_survive_servers_that_do_not_answer() -> None:
+    """
+    Every walk that was asked for comes to its end, whoever began it and did not know.
+    """
+
+    def check(run: Run) -> None:
+        for key in run.keys(Walker):
+            types = Counts(type(event) for record in run.history(Walker, key) for event in record.events)
+            assert types[Went] == types[Arrived]
+
+    report = simulate(walkers, walks, seeds=range(150), check=check, faults=ROUGH)
+    assert report.counts["records"] > 20 * 150
 
 
 def test_without_faults_nothing_goes_wrong() -> None:

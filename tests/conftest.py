@@ -14,7 +14,10 @@ from collections.abc import Iterator
 import pika
 import pika.exceptions
 import pytest
+from hypothesis import HealthCheck, settings
 
+from holdfast import AsyncClient, Client
+from tests.support.processes import SECONDS_MAX
 from tests.support.servers import (
     PostgresServer,
     RabbitServer,
@@ -38,6 +41,32 @@ ON_CLUSTER = os.environ.get("HOLDFAST_TEST_REDIS") == "cluster"
 # A shell that runs us in the background has us ignore SIGINT, and what is ignored stays so in every process that we
 # start: they could not be interrupted. What is handled here is theirs to handle anew.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples in every run; HYPOTHESIS_PROFILE=explore looks for new ones. Neither how long an example takes nor
+# how long it takes to make one up says anything on a busy machine.
+BUSY = [HealthCheck.too_slow]
+settings.register_profile(
+    "holdfast", deadline=None, database=None, derandomize=True, suppress_health_check=BUSY
+)
+settings.register_profile(
+    "explore", deadline=None, database=None, max_examples=3_000, suppress_health_check=BUSY
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "holdfast"))
+
+
+def be_patient() -> None:
+    """
+    Have clients of this process wait as long as tests do where no time is named: what answers may stand still for longer
+    than the seconds that are enough elsewhere.
+    """
+    for kind in (Client, AsyncClient):
+        for method in vars(kind).values():
+            defaults = getattr(method, "__kwdefaults__", None) or {}
+            if "timeout" in defaults:
+                defaults["timeout"] = max(SECONDS_MAX, defaults["timeout"])
+
+
+be_patient()
 
 
 def need(program: str, found: str | None) -> None:
@@ -84,7 +113,7 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     The URL of a Redis Cluster of three primaries that may be shared with other tests.
     """
     need("redis-server", find_redis())
-    with RedisCluster(tmp_path_factory.mktemp("cluster"), replicas=0) as cluster:
+    with RedisCluster(tmp_path_factory.mktemp("cluster"), replicas=0, node_timeout_ms=60_000) as cluster:
         yield cluster.url
 
 

@@ -35,6 +35,11 @@ from holdfast.brokers import keeper
 
 #: Above what is well known and below what Linux (from 32768 on) and others (from 49152 on) give to outgoing connections.
 PORTS = (15_000, 32_000)
+#: The processes of a test run each choose from a share of their own: nobody listens yet on a port that was just chosen,
+#: nor on that of a server which is stopped for a while, so another process would find it free.
+PORT_SHARES = 16
+#: What this process has chosen before, which it does not choose again.
+_chosen: set[int] = set()
 
 REDIS_START_SECONDS_MAX = 60.0
 #: A cold Erlang machine on a busy two-core runner takes its time.
@@ -42,8 +47,8 @@ RABBIT_START_SECONDS_MAX = 90.0
 POSTGRES_START_SECONDS_MAX = 60.0
 #: Of a server that runs: more than a busy machine lets a process stand still.
 ANSWER_SECONDS_MAX = 20.0
-#: Some times what it takes; a paused node never gets there.
-NAMES_SECONDS_MAX = 5.0
+#: Far more than it takes, also where the node stands still for some seconds.
+NAMES_SECONDS_MAX = 20.0
 LOOK_SECONDS = 0.02
 
 #: Where distributions put server programs that are not for users' PATHs.
@@ -89,10 +94,24 @@ def free_ports(count: int) -> list[int]:
     """
     found: list[int] = []
     while len(found) < count:
-        port = random.SystemRandom().randrange(*PORTS)
-        if port not in found and _is_free(port):
+        port = random.SystemRandom().randrange(*_own_ports())
+        if port not in _chosen and _is_free(port):
+            _chosen.add(port)
             found.append(port)
     return found
+
+
+def _own_ports() -> tuple[int, int]:
+    """
+    Return the first port of this process's share, and the one behind the last.
+    """
+    first, end = PORTS
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    size = (end - first) // PORT_SHARES
+    number = int(worker) % PORT_SHARES if worker.isdecimal() else 0
+    if len(_chosen) > size // 2:
+        _chosen.clear()  # those of long ago are free again
+    return first + number * size, first + (number + 1) * size
 
 
 def free_run(count: int) -> int:
@@ -101,7 +120,9 @@ def free_run(count: int) -> int:
     """
     while True:
         (first,) = free_ports(1)
-        if all(_is_free(port) for port in range(first + 1, first + count)):
+        others = range(first + 1, first + count)
+        if all(port not in _chosen and _is_free(port) for port in others):
+            _chosen.update(others)
             return first
 
 
@@ -126,6 +147,7 @@ class Server(ABC):
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._kept: keeper.Kept | None = None
+        self._paused = False
 
     @property
     def pid(self) -> int:
@@ -185,12 +207,14 @@ class Server(ABC):
         Freeze the process: connections stay open, nothing is answered.
         """
         os.kill(self.pid, signal.SIGSTOP)
+        self._paused = True
 
     def cont(self) -> None:
         """
         Let a frozen process go on.
         """
         os.kill(self.pid, signal.SIGCONT)
+        self._paused = False
 
     def __enter__(self) -> Self:
         return self.start()
@@ -202,6 +226,7 @@ class Server(ABC):
 
     def _keep(self, command: list[str], env: dict[str, str] | None = None) -> None:
         assert not self.running, "the server is running already"
+        self._paused = False
         self._kept = keeper.keep(command, folder=self.folder, log=self.log, env=env)
 
     def _await(self, serves: Callable[[], bool], seconds_max: float) -> None:
@@ -417,7 +442,8 @@ class RabbitServer(Server):
         that is killed before comes back with a queue that never elects a leader: whoever uses it hangs.
         """
         until = time.monotonic() + NAMES_SECONDS_MAX
-        while not self._names_are_written() and time.monotonic() < until:
+        # A paused node never gets there.
+        while not self._paused and not self._names_are_written() and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
         super().kill()
         self._stop_epmd()

@@ -36,8 +36,20 @@ class Stand:
 
     def ask(self, path: str, number: int = 0) -> tuple[int, str]:
         """
-        Return what the endpoint of a process says.
+        Return what the endpoint of a process says, as soon as it says anything: it may not listen yet, and it drops who
+        takes long to ask.
         """
+        said: list[tuple[int, str]] = []
+
+        def answered() -> bool:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                said.append(self._ask(path, number))
+            return bool(said)
+
+        eventually(answered, PATIENCE_S)
+        return said[0]
+
+    def _ask(self, path: str, number: int) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port + number, timeout=10)
         try:
             connection.request("GET", path)
@@ -51,7 +63,7 @@ class Stand:
         Return the status of an answer; 0 while nobody listens.
         """
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return self.ask(path, number)[0]
+            return self._ask(path, number)[0]
         return 0
 
     def report(self, path: str = "/health") -> Any:

@@ -27,11 +27,18 @@ from holdfast import (
     on,
     reject,
 )
+from holdfast.actors.telemetry import exporters
+from holdfast.actors.tracing import setup
+from tests.support.processes import SECONDS_MAX
 
 log = logging.getLogger("kiosk")
 
 #: Names a file; while it is not there, `Hold` does not end.
 ENV_LET_GO = "KIOSK_LET_GO"
+#: Set where a test counts on what is exported at the end: a collector that stands still for some seconds is waited for.
+ENV_PATIENT = "KIOSK_PATIENT"
+if ENV_PATIENT in os.environ:
+    exporters.FLUSH_S = setup.FLUSH_S = SECONDS_MAX
 
 
 class Buy(Command, frozen=True):

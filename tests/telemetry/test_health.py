@@ -3,13 +3,12 @@ Health: what /health and /ready say from the start of a worker to its end, and w
 """
 
 import signal
-import time
 from pathlib import Path
 
 from holdfast.actors.telemetry.health import HANG_S, ROUND_GRACE_S, SILENT_S, Health
 from holdfast.actors.telemetry.probe import Probe
 from holdfast.actors.telemetry.vitals import Vitals
-from tests.flow.house import quick
+from tests.flow.house import CALM, quick
 from tests.support.processes import eventually
 from tests.support.servers import RedisServer
 from tests.telemetry.house import PATIENCE_S, stand
@@ -141,7 +140,9 @@ def test_a_worker_says_how_it_is_until_its_end(
     Ready once it serves, not while Redis is away, again when that is back, and not while it drains. It is healthy
     throughout, and Redis's password is told nowhere.
     """
-    settings, let_go = quick(namespace, redis_server.url), tmp_path / "let-go"
+    # It is not unwell for having stood still, nor is the end of what runs waited for in vain.
+    settings = quick(namespace, redis_server.url, **CALM, drain_s=60.0)
+    let_go = tmp_path / "let-go"
     with stand(settings, tmp_path, **{ENV_LET_GO: str(let_go)}) as it:
         eventually(lambda: it.status("/ready") == 200, PATIENCE_S)
         it.client.execute(Buy("k-1", "nothing"), timeout=PATIENCE_S)
@@ -161,7 +162,7 @@ def test_a_worker_says_how_it_is_until_its_end(
         redis_server.stop()
         eventually(lambda: it.status("/ready") == 503, PATIENCE_S)
         eventually(lambda: it.report()["parts"]["redis"]["status"] == "away", PATIENCE_S)
-        assert it.status("/health") == 200
+        assert it.ask("/health")[0] == 200
         redis_server.start()
         eventually(lambda: it.status("/ready") == 200, PATIENCE_S)
 
@@ -169,8 +170,8 @@ def test_a_worker_says_how_it_is_until_its_end(
         it.worker.await_words("kiosk holds")
         it.worker.signal(signal.SIGTERM)
         eventually(lambda: it.status("/ready") == 503, PATIENCE_S)
-        report = it.report("/ready")
-        assert (report["status"], report["healthy"]) == ("draining", True)
+        eventually(lambda: it.report("/ready")["status"] == "draining", PATIENCE_S)
+        assert it.report("/ready")["healthy"]
         let_go.touch()
         it.worker.await_end()
         assert it.status("/ready") == 0
@@ -202,9 +203,7 @@ def test_one_who_asks_slowly_holds_up_nobody(redis_url: str, namespace: str, tmp
     with stand(settings, tmp_path) as it:
         eventually(lambda: it.status("/ready") == 200, PATIENCE_S)
         idle = [socket.create_connection(("127.0.0.1", it.port)) for _ in range(40)]
-        began = time.monotonic()
         it.client.execute(Buy("k-1", "nothing"), timeout=PATIENCE_S)
-        assert time.monotonic() - began < PATIENCE_S
         eventually(lambda: it.status("/ready") == 200, PATIENCE_S)
         for one in idle:
             one.close()

@@ -18,7 +18,7 @@ from holdfast.actors.logs import FieldFormatter, asked_for, bear_record, formatt
 from holdfast.runtime.bearings import bear, bearings, call_for
 from holdfast.runtime.config import LogFormat
 from holdfast.runtime.message import Envelope
-from tests.flow.house import quick
+from tests.flow.house import CALM, quick
 from tests.support.processes import eventually
 from tests.telemetry.house import PATIENCE_S, stand
 from tests.telemetry.kiosk import Buy
@@ -165,7 +165,7 @@ def test_a_worker_writes_lines_of_json_that_say_what_they_are_about(
     Every line of the whole process tree, from the command line's own to those of user code in decide, in handlers on
     threads and on the event loop, and in projections.
     """
-    settings = quick(namespace, redis_url)
+    settings = quick(namespace, redis_url, **CALM)
     with stand(settings, tmp_path) as it:
         it.client.execute(Buy("k-1", "well"), timeout=PATIENCE_S)
         it.client.execute(Buy("k-2", "block"), timeout=PATIENCE_S)

@@ -108,11 +108,12 @@ def test_prometheus_by_the_variable_has_opentelemetrys_port(caplog: pytest.LogCa
     assert wants_port({}) is None
     assert wants_port(asked) == ("127.0.0.1", 9464)
     assert wants_port(own) == ("0.0.0.0", 9500)
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.name == exporters.__name__] == []
     for wrong in ("x", "-1", "0", "70000"):
         assert wants_port(asked | {"OTEL_EXPORTER_PROMETHEUS_PORT": wrong}) == ("127.0.0.1", 9464)
-        assert caplog.records[-1].message == "OTEL_EXPORTER_PROMETHEUS_PORT is no port; another one is used"
-        assert vars(caplog.records[-1])["said"] == wrong
+        *_, last = [record for record in caplog.records if record.name == exporters.__name__]
+        assert last.message == "OTEL_EXPORTER_PROMETHEUS_PORT is no port; another one is used"
+        assert vars(last)["said"] == wrong
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_what_is_missing_for_otlp_is_named(
     environment = {"OTEL_METRICS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
 
     assert open_exporters(environment, port=False) is None
-    (line,) = [vars(record) for record in caplog.records]
+    (line,) = [vars(record) for record in caplog.records if record.name == exporters.__name__]
     assert line["error"] == f"the exporter {name!r} is not installed"
     assert line["do"] == exporters._INSTALLS[name]
 
@@ -179,7 +180,7 @@ def test_what_opentelemetry_does_not_take_is_a_warning(
     monkeypatch.setattr(exporters, "_periodic", lambda *_: InMemoryMetricReader())
 
     assert open_exporters({"OTEL_METRICS_EXPORTER": "console"}, port=False) is None
-    (line,) = [vars(record) for record in caplog.records]
+    (line,) = [vars(record) for record in caplog.records if record.name == exporters.__name__]
     assert "nonsense" in line["error"]
     assert line["do"] == "correct the OTEL_* variables"
 
@@ -192,6 +193,7 @@ def test_metrics_are_exported_at_the_end(monkeypatch: pytest.MonkeyPatch) -> Non
     reader = PeriodicExportingMetricReader(ConsoleMetricExporter(out=out))
     monkeypatch.setattr(exporters, "_periodic", lambda *_: reader)
     monkeypatch.setattr(metrics, "set_meter_provider", lambda _provider: None)
+    monkeypatch.setattr(exporters, "FLUSH_S", 40.0)
     telemetry = Telemetry(kiosk.app, None, open_exporters({"OTEL_METRICS_EXPORTER": "console"}, port=False))
     telemetry.stalled()()
     telemetry.close()
@@ -216,11 +218,15 @@ def test_a_flush_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     ends.set()
 
 
-def test_spans_and_metrics_are_flushed_together(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_spans_and_metrics_are_flushed_together(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     A collector that is away holds up the end of a worker for one of the two, not for one after the other.
     """
     both = threading.Barrier(2)
+    monkeypatch.setattr(exporters, "FLUSH_S", 40.0)
+    monkeypatch.setattr(setup, "FLUSH_S", 40.0)
 
     class Numbers(MeterProvider):
         def shutdown(self, timeout_millis: float = 0) -> None:

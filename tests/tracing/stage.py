@@ -2,13 +2,15 @@
 Stage: the shop in this process over ports in memory, and what it has traced.
 """
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
@@ -22,6 +24,10 @@ from tests.tracing import shop
 
 #: What users' code calls its spans.
 USERS = {"thinking", "charging", "shipping", "packing", "booking", "writing", "outside"}
+
+
+#: For how many looks nothing may have happened before nothing is thought to go on.
+QUIET_LOOKS = 20
 
 
 def id_of(span: ReadableSpan) -> int:
@@ -42,6 +48,24 @@ def linked(span: ReadableSpan) -> set[int]:
     return {link.context.span_id for link in span.links}
 
 
+class Watch(SpanProcessor):
+    """
+    Counts the spans that were begun, and those that ended.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.begun = self.ended = 0
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        with self._lock:
+            self.begun += 1
+
+    def on_end(self, span: ReadableSpan) -> None:
+        with self._lock:
+            self.ended += 1
+
+
 class Stage:
     """
     A client with its worker, and the spans of both.
@@ -51,6 +75,9 @@ class Stage:
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(sampler=sampler, id_generator=Ids(), shutdown_on_exit=False)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        # Behind the exporter: what it has seen end was exported.
+        self._watch = Watch()
+        self.provider.add_span_processor(self._watch)
         self.client: Client = None  # type: ignore[assignment]  # set before anybody sees it
 
     @property
@@ -79,10 +106,12 @@ class Stage:
 
     def parent(self, span: ReadableSpan) -> ReadableSpan:
         """
-        Return the span that another is below of.
+        Return the span that another is below of, as soon as it is there: it may end after that.
         """
-        assert span.parent is not None
-        (found,) = [one for one in self.spans if id_of(one) == span.parent.span_id]
+        above = span.parent
+        assert above is not None
+        eventually(lambda: any(id_of(one) == above.span_id for one in self.spans))
+        (found,) = [one for one in self.spans if id_of(one) == above.span_id]
         assert trace_of(found) == trace_of(span)
         return found
 
@@ -91,12 +120,22 @@ class Stage:
 
     def await_quiet(self) -> None:
         """
-        Wait until nothing more is traced for a while.
+        Wait until nothing more is traced: no span is under way, all is applied, and so it stays for many looks. Looks are
+        counted, not time, since all threads of this process may stand still for some seconds.
         """
-        count = -1
-        while count != len(self.spans):
-            count = len(self.spans)
-            time.sleep(0.4)
+        seen, looks = -1, 0
+
+        def quiet() -> bool:
+            nonlocal seen, looks
+            before, seen = seen, self._watch.ended
+            at_rest = self._watch.begun == seen == before and all(
+                one.percent == 100.0 for one in self.client.projections.list()
+            )
+            looks = looks + 1 if at_rest else 0
+            time.sleep(0.02)
+            return looks >= QUIET_LOOKS
+
+        eventually(quiet)
 
     def wholesome(self) -> None:
         """
@@ -116,7 +155,11 @@ def stage(app: App | None = None, sampler: Sampler | None = None, **settings: An
     """
     it = Stage(sampler)
     shop.provider = it.provider
-    own = Settings.of(redis_url="memory://", namespace=f"t{uuid.uuid4().hex[:8]}", partitions=4, **settings)
+    # Who stands still for some seconds is not taken for dead, so nothing is done twice.
+    calm = {"lease_ms": 60_000, "member_ttl_ms": 60_000}
+    own = Settings.of(
+        redis_url="memory://", namespace=f"t{uuid.uuid4().hex[:8]}", partitions=4, **calm, **settings
+    )
     try:
         with connect(app or shop.app, own, tracer_provider=it.provider) as it.client:
             # The walk over the logs, which is not traced, is over: what comes now is.

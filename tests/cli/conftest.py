@@ -8,8 +8,21 @@ from pathlib import Path
 import pytest
 
 from holdfast import Client, Settings
+from holdfast.cli import runs, send
 from tests.cli import shop
 from tests.cli.desk import working
+from tests.support.processes import SECONDS_MAX
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Have commands that wait for an outcome do so as long as tests do, where they are not told how long.
+    """
+    monkeypatch.setattr(send, "TIMEOUT_S", SECONDS_MAX)
+    for command in (runs.pause, runs.resume, runs.cancel, runs.delete_data):
+        (option,) = [one for one in command.params if one.name == "timeout"]
+        monkeypatch.setattr(option, "default", SECONDS_MAX)
 
 
 @pytest.fixture
@@ -42,8 +55,9 @@ def office(settings: Settings) -> Iterator[Client]:
 
 def name(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
     """
-    Put settings into the environment; quick ones, unless they say otherwise.
+    Put settings into the environment; unless they say otherwise, those with which workers notice each other quickly, but
+    who stands still for some seconds is not taken for dead: what it holds would be handed out, and tried, once more.
     """
-    quick = {"partitions": "4", "heartbeat_ms": "50", "member_ttl_ms": "1500"}
-    for field, value in (quick | values).items():
+    usual = {"partitions": "4", "heartbeat_ms": "50", "member_ttl_ms": "60000", "lease_ms": "60000"}
+    for field, value in (usual | values).items():
         monkeypatch.setenv(f"HOLDFAST_{field.upper()}", value)

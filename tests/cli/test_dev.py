@@ -13,6 +13,7 @@ from holdfast import Settings, connect
 from holdfast.actors import wiring
 from holdfast.brokers.embedded import EmbeddedRedis
 from holdfast.demo.orders import Order, PlaceOrder, app
+from holdfast.runtime.ports import Member
 from tests.cli.desk import BARE_SCRIPT, ORDERS, run, running
 from tests.support.processes import eventually, gone
 from tests.support.servers import free_run
@@ -87,11 +88,11 @@ def worker_pid(settings: Settings) -> int:
     ports = wiring.open_ports(settings)
     try:
         # It may have been silent for a moment.
-        eventually(lambda: len(ports.membership.living()) == 1)
-        (member,) = ports.membership.living()
+        living: list[Member] = []
+        eventually(lambda: bool(living.__iadd__(ports.membership.living())))
     finally:
         ports.close()
-    return member.pid
+    return living[0].pid
 
 
 def test_a_server_that_a_sender_brought_and_took_along_comes_back(
@@ -123,9 +124,12 @@ def test_it_serves_metrics_and_health_as_a_worker_does(folder: Path) -> None:
     options = ("--metrics-port", str(port), "--metrics-host", "127.0.0.1", "--log-format", "json")
     with running("dev", ORDERS, "--processes", "2", *options, folder=folder) as dev:
         for number in range(2):
-            eventually(functools.partial(ready, port + number), 40)
-            assert "holdfast_partitions_owned" in answer(port + number, "/metrics")[1]
-            assert '"status": "serving"' in answer(port + number, "/health")[1]
+            for path, words in (
+                ("/ready", '"status": "serving"'),
+                ("/metrics", "holdfast_partitions_owned"),
+                ("/health", '"status": "serving"'),
+            ):
+                eventually(functools.partial(says, port + number, path, words), 40)
         dev.signal(signal.SIGINT)
         said = dev.await_end()
 
@@ -133,11 +137,12 @@ def test_it_serves_metrics_and_health_as_a_worker_does(folder: Path) -> None:
     assert answer(port, "/ready")[0] == 0
 
 
-def ready(port: int) -> bool:
+def says(port: int, path: str, words: str) -> bool:
     """
-    Say whether the worker on a port is ready.
+    Say whether all is well with the worker on a port, and it says so in these words.
     """
-    return answer(port, "/ready")[0] == 200
+    status, said = answer(port, path)
+    return status == 200 and words in said
 
 
 def answer(port: int, path: str) -> tuple[int, str]:

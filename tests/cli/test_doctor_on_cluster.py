@@ -13,6 +13,7 @@ from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import SetupError
 from tests import controls
 from tests.contract.worlds import RedisWorld
+from tests.support.processes import eventually
 from tests.support.servers import RedisCluster, RedisServer
 
 
@@ -30,7 +31,10 @@ def test_every_primary_is_looked_at(tmp_path: Path) -> None:
     """
     A cluster with replicas is well; one primary that evicts is named; one without a replica is told of.
     """
-    with RedisCluster(tmp_path) as cluster:
+    # None that stands still for some seconds is replaced.
+    with RedisCluster(tmp_path, node_timeout_ms=60_000) as cluster:
+        # Each server hears of the others' replicas when it is told by and by.
+        eventually(lambda: findings(cluster.url)["cluster"][0][0] is Status.OK)
         well = findings(cluster.url, durability="replicated(1)")
 
         assert [Status.OK] == [status for status, _ in well["cluster"]]

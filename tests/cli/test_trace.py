@@ -539,6 +539,7 @@ def test_a_collector_that_takes_nothing_is_one_sentence(
     assert re.search(f"the trace: {why}; {advice}$", said.sentence)
     assert "Post  #1" in said.out
 
+    monkeypatch.setattr(otlp, "TIMEOUT_S", 40.0)
     refusing = Collector(400)
     said = run("trace", POST, "parcel", "p-1", "--otlp", refusing.url, code=1)
     refusing.close()

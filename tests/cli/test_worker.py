@@ -4,12 +4,11 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from holdfast import Client, Settings, connect
+from holdfast import Settings, connect
 from holdfast.actors import wiring
 from holdfast.cli.ending import Failed
 from holdfast.cli.serving import Signals
@@ -28,15 +27,6 @@ from tests.cli.shop import app
 if "HOLDFAST_WORKER_APP" in os.environ:
     raise WorkflowError("not here")
 """
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    """
-    A client on the settings.
-    """
-    with connect(shop.app, settings) as found:
-        yield found
 
 
 def members(settings: Settings) -> list[Member]:
@@ -64,12 +54,21 @@ def the_one(settings: Settings) -> Member:
     return found[0]
 
 
-def test_a_worker_works_and_ends_in_good_order(settings: Settings, client: Client, tmp_path: Path) -> None:
+def test_a_worker_works_and_ends_in_good_order(
+    redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     It says what it serves and on what, decides commands, starts a process again that was killed, and on SIGTERM hands
     everything over and ends with 0. No character of an error reaches the terminal as it is.
     """
-    with running("worker", APP, "--threads", "1", folder=tmp_path) as worker:
+    # Whoever was killed is missed soon.
+    name(monkeypatch, redis_url=redis_url, namespace=namespace, member_ttl_ms="1500", lease_ms="1000")
+    settings = Settings.from_environment()
+
+    with (
+        running("worker", APP, "--threads", "1", folder=tmp_path) as worker,
+        connect(shop.app, settings) as client,
+    ):
         worker.await_words(" pools of tests.cli.shop:app; commands over Redis Streams")
         client.execute(shop.Post("p-1", 5), timeout=40)
         os.kill(the_one(settings).pid, signal.SIGKILL)
@@ -87,7 +86,8 @@ def test_a_worker_works_and_ends_in_good_order(settings: Settings, client: Clien
     assert said.endswith("holdfast: stopped\n")
     assert gone(member.pid)
     assert members(settings) == []
-    assert len(client.history(shop.Parcel, "p-1")) == 2
+    with connect(shop.app, settings) as client:
+        assert len(client.history(shop.Parcel, "p-1")) == 2
 
 
 def test_a_reload_loses_nothing(
@@ -103,12 +103,17 @@ def test_a_reload_loses_nothing(
     with running("worker", APP, "--processes", "2", folder=tmp_path) as worker, connect(shop.app) as client:
         worker.await_words("2 processes serve the command ")
         client.execute(shop.Post("p-1", 1), timeout=40)
-        eventually(lambda: len(members(settings)) == 2, 40)
-        before = {member.pid for member in members(settings)}
+        before: set[int] = set()
+
+        def both() -> bool:
+            before.update(member.pid for member in members(settings))
+            return len(before) == 2
+
+        eventually(both, 40)
         client.send_many([shop.Post("p-1", 2) for _ in range(100)])
         worker.signal(signal.SIGHUP)
         client.send_many([shop.Post("p-1", 3) for _ in range(100)])
-        eventually(lambda: before.isdisjoint(member.pid for member in members(settings)), 40)
+        eventually(lambda: all(map(gone, before)) and len(members(settings)) == 2, 40)
         client.execute(shop.Post("p-1", 4), timeout=40)
         posted = [record.events for record in client.history(shop.Parcel, "p-1")]
         worker.signal(signal.SIGINT)

@@ -34,16 +34,17 @@ def test_the_meter_tells_workers_from_servers(where: Ground) -> None:
     A process that this one starts is a worker, whatever runs beside the servers is not, and its memory is its own.
     """
     before = Meter(where).row("nobody", "nothing", 1)
-    hold = "kept = bytearray(64 * 1024 * 1024); print(flush=True); input()"
+    hold = "kept = bytearray(192 * 1024 * 1024); print(flush=True); input()"
     worker = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with worker:
         assert worker.stdout is not None
         worker.stdout.readline()
-        during = Meter(where).row("one", "64 MiB", 1)
+        during = Meter(where).row("one", "192 MiB", 1)
         worker.communicate(b"\n")
 
-    # Other tests of this process may have servers of their own, which nobody told the meter of.
-    assert 64 <= during["workers_mb"] - before["workers_mb"] < 128  # type: ignore[operator]  # numbers
+    # Other tests of this process may have servers of their own, which nobody told the meter of and which may take or give
+    # back some memory meanwhile.
+    assert 128 <= during["workers_mb"] - before["workers_mb"] < 320  # type: ignore[operator]  # numbers
     assert where.redis_pid in tree(os.getpid())
 
 

@@ -305,7 +305,7 @@ def test_an_interrupted_replay_leaves_nothing(
     Ctrl-C and SIGTERM in the middle of it: the workers end, and the namespace goes from both servers.
     """
     before = namespaces(redis_url)
-    path = write(tmp_path / "log.xes", xml(Trace(f"{name}", [event()] * 100) for name in range(1_000)))
+    path = write(tmp_path / "log.xes", xml(Trace(f"{name}", [event()] * 100) for name in range(3_000)))
     process = served.start(path)
     # Instances are there: the replay is under way.
     eventually(lambda: recorded(redis_url, before) > 100, seconds_max=120)

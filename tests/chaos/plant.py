@@ -22,7 +22,7 @@ from typing import Any, Self
 import redis
 import sqlalchemy as sa
 
-from holdfast import Client, Supervisor, Unavailable, connect
+from holdfast import Client, Supervisor, Unavailable, UsageError, connect
 from holdfast.actors import wiring
 from holdfast.actors.roster import roster
 from holdfast.actors.wiring import Ports
@@ -293,6 +293,26 @@ def idle(client: Client, ports: Ports, transport: Transport, partitions: int) ->
     return not waiting and not retries and not client.timers(Milling, limit=MANY)
 
 
+def hush(client: Client, patience_s: float) -> None:
+    """
+    Have no more ticks come: without them nothing happens any more. Who asks again, since nobody answered in time, may be
+    told that he was heard the first time.
+    """
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            client.schedules.pause("pulse")
+        except Unavailable:
+            if time.monotonic() > until:
+                raise
+        except UsageError as refused:
+            if "paused already" not in str(refused):
+                raise
+            return
+        else:
+            return
+
+
 def strange_letters(client: Client) -> list[str]:
     """
     Return dead letters that nobody meant to make.
@@ -309,7 +329,8 @@ def read_errands(folder: Path) -> list[Errand]:
     Return the calls that handlers have left lines of.
     """
     path = folder / "errands"
-    rows = [line.split(" ", 2) for line in path.read_text().splitlines()] if path.exists() else []
+    # Behind the last end of a line there may be half of one.
+    rows = [line.split(" ", 2) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
     return [Errand(mark, int(attempt), key) for mark, attempt, key in rows]
 
 

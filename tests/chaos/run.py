@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.load import Load
 from tests.chaos.mill import Brought, GaveUp, Rang, Struck
-from tests.chaos.plant import Mischief, Plant
+from tests.chaos.plant import Mischief, Plant, hush
 
 #: Seconds that anything may take once all faults are over.
 PATIENCE_S = 120.0
@@ -103,7 +103,7 @@ def chaos(
         last = load.probe(PATIENCE_S)
         plant.await_tick(PATIENCE_S)
         # Without ticks nothing happens any more while it is read what happened.
-        plant.inspector.schedules.pause("pulse")
+        hush(plant.inspector, PATIENCE_S)
         if not plant.await_idle(PATIENCE_S):
             figures.wrongs.append("the system does not become idle")
         _settle(plant, load, last, figures)

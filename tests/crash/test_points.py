@@ -377,9 +377,8 @@ def test_a_sleeper_is_refused(redis_field: Field) -> None:
     """
     field = redis_field
     with field.load("refused") as load:
-        field.home.await_shared(3)
         # Looked at before: soon after the strike it is not among the living any more.
-        ids = {member.pid: member.id for member in field.home.members()}
+        ids = {member.pid: member.id for member in field.home.await_shared(3)}
         pid = field.strike(Point.DECIDED, signal.SIGSTOP)
         field.home.await_shared(2, without=[ids[pid]])
         field.await_more(load, 100)

@@ -33,6 +33,8 @@ from holdfast import (
 )
 
 ENV_FOLDER = "ERRANDS_FOLDER"
+#: A file in that folder, which ends the sleep of handlers.
+AWAKE = "awake"
 
 
 class Run(Command, frozen=True):
@@ -200,13 +202,21 @@ def _append(line: str) -> None:
     os.close(descriptor)
 
 
+def awake() -> Path:
+    """
+    Return the file that ends the sleep of handlers.
+    """
+    return Path(os.environ[ENV_FOLDER], AWAKE)
+
+
 def calls(folder: Path, errand: str) -> list[Call]:
     """
     Return the calls for an errand, in order; one that has not ended ends never.
     """
     path = folder / "calls"
     began: dict[tuple[str, str], Call] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
+    # Behind the last end of a line there may be half of one.
+    for line in path.read_text().split("\n")[:-1] if path.exists() else ():
         what, at, pid, attempt, key = line.split(" ", 4)
         if key.split("/")[1] != errand:
             continue
@@ -275,6 +285,9 @@ def _on_thread(effect: OnThread | BriefOnThread, ctx: EffectContext) -> Done | l
                     ctx.heartbeat()
             case "nap":
                 time.sleep(0.3)
+            case "sleep":
+                while not awake().exists():
+                    time.sleep(0.01)
             case "nothing":
                 return None
             case "wrong":

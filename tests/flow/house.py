@@ -66,6 +66,8 @@ class House:
         self.log = folder / "workers.log"
         self.client: Client = connect(next_app, settings)
         self._ports = wiring.open_ports(settings)
+        #: How many workers this house runs. Who stands still for a moment is taken for dead, and counts nevertheless.
+        self.workers = 0
 
     @property
     def per_key(self) -> int:
@@ -86,16 +88,26 @@ class House:
         Run worker processes, and go on once they share the partitions with those that run already.
         """
         given: dict[str, Any] = {"folder": ROOT, "log_file": self.log, "settings": self.settings} | others
-        before = len(self.members())
-        with Supervisor(app, processes=processes, **given) as supervisor:
-            self.await_shared(before + processes)
-            yield supervisor
+        self.workers += processes
+        try:
+            with Supervisor(app, processes=processes, **given) as supervisor:
+                self.await_shared(self.workers)
+                yield supervisor
+        finally:
+            self.workers -= processes
 
     def members(self) -> list[Member]:
         """
         Return the living workers; who was killed a moment ago may still be believed to live.
         """
         return [member for member in self._ports.membership.living() if not gone(member.pid)]
+
+    def registered(self) -> int:
+        """
+        Return how many workers live as far as Redis knows, where nobody is killed: all at one moment, while those of
+        `members` are looked for a moment later.
+        """
+        return len(self._ports.membership.living())
 
     def owners(self) -> list[str | None]:
         """
@@ -107,25 +119,41 @@ class House:
         """
         Say whether so many workers, none of them among `without`, serve all partitions, each an even share.
         """
-        living = {member.id for member in self.members()}
+        return bool(self._sharing(count, without))
+
+    def _sharing(self, count: int, without: Collection[str]) -> list[Member]:
+        """
+        Return the workers if they are so many and share the partitions evenly, else nobody.
+        """
+        members = self.members()
+        living = {member.id for member in members}
         shares = Counter(self.owners())
         most = -(-self.settings.partitions // count)
-        return (
+        shared = (
             len(living) == count
             and not living & set(without)
             and set(shares) <= living
             and max(shares.values()) <= most
         )
+        return members if shared else []
 
-    def await_shared(self, count: int, *, without: Collection[str] = ()) -> None:
+    def await_shared(self, count: int, *, without: Collection[str] = ()) -> list[Member]:
         """
-        Wait until so many workers share the partitions evenly.
+        Wait until so many workers share the partitions evenly, and return them: who is asked for again may have been
+        silent for a moment, and be believed dead.
         """
+        found: list[Member] = []
+
+        def shared() -> bool:
+            found[:] = self._sharing(count, without)
+            return bool(found)
+
         try:
-            eventually(lambda: self.shared_by(count, without=without), PATIENCE_S)
+            eventually(shared, PATIENCE_S)
         except AssertionError:
             message = f"{count} workers do not share: {self.members()} live and {self.owners()} serve"
             raise AssertionError(message) from None
+        return found
 
     def strike_down(self, member: Member) -> None:
         """
@@ -195,6 +223,8 @@ class House:
 
         with contextlib.suppress(AssertionError):  # the checker has more to say about what is missing
             eventually(settled, PATIENCE_S)
+            # What was in the hands of the dead comes again, although it is decided: somebody must be there to take it.
+            eventually(lambda: self.client.pending() == 0, PATIENCE_S)
         nothing_wrong(wrongs(senders.sent, dict(self.client.histories(NextLedger, keys))))
         nothing_wrong(wrong_answers(senders, self.client, NextLedger))
         assert senders.count >= at_least, "too little happened to prove anything"

@@ -141,7 +141,8 @@ class Signed:
     @classmethod
     def read(cls, folder: Path) -> Self:
         found = cls()
-        for line in (folder / "signed").read_text().splitlines():
+        # Behind the last end of a line there may be half of one.
+        for line in (folder / "signed").read_text().split("\n")[:-1]:
             what, mark, host, code = line.split(" ", 3)
             if what == "began":
                 found.pids[host].add(int(mark))
@@ -199,9 +200,16 @@ class Fleet:
         Kill a host's worker process with SIGKILL; its supervisor starts another.
         """
         own = Signed.read(self.folder).pids[name]
-        member = next(one for one in self.members() if one.pid in own)
-        os.kill(member.pid, signal.SIGKILL)
-        until(lambda: gone(member.pid))
+        found: list[Member] = []
+
+        def there() -> bool:
+            # Who was silent for a moment is believed dead.
+            found[:] = [one for one in self.members() if one.pid in own]
+            return bool(found)
+
+        until(there)
+        os.kill(found[0].pid, signal.SIGKILL)
+        until(lambda: gone(found[0].pid))
         self.await_served()
 
     def members(self) -> list[Member]:

@@ -14,7 +14,7 @@ from holdfast.runtime.faults import Point
 from tests.crash.strike import ENV_FOLDER as ENV_STRIKE
 from tests.crash.strike import order
 from tests.flow.conftest import TRANSPORTS
-from tests.flow.house import PATIENCE_S
+from tests.flow.house import CALM, PATIENCE_S
 from tests.flow.office import Office, office
 from tests.support.processes import eventually
 from tests.support.servers import RedisServer
@@ -26,6 +26,15 @@ def place(redis_url: str, tmp_path: Path) -> Iterator[Office]:
     An office of the test's own, without workers yet.
     """
     with office(tmp_path, redis_url) as it:
+        yield it
+
+
+@pytest.fixture
+def calm_place(redis_url: str, tmp_path: Path) -> Iterator[Office]:
+    """
+    As `place`, for a test in which nobody dies.
+    """
+    with office(tmp_path, redis_url, **CALM) as it:
         yield it
 
 
@@ -114,10 +123,11 @@ def test_an_effect_that_kills_its_workers_is_found_out(place: Office) -> None:
         assert 3 == len(place.calls("killer"))
 
 
-def test_a_slow_living_worker_is_not_robbed(place: Office) -> None:
+def test_a_slow_living_worker_is_not_robbed(calm_place: Office) -> None:
     """
     When others come to help, what runs is left to who runs it, and is run once.
     """
+    place = calm_place
     with place.crew(1):
         for number in range(12):
             place.ask(f"s-{number}", "later", "long")
@@ -129,10 +139,11 @@ def test_a_slow_living_worker_is_not_robbed(place: Office) -> None:
             assert [1] * 12 == [len(place.calls(f"s-{number}")) for number in range(12)]
 
 
-def test_a_clean_stop_finishes_what_runs(place: Office) -> None:
+def test_a_clean_stop_finishes_what_runs(calm_place: Office) -> None:
     """
     Workers that are told to stop let their handlers end; the rest is done by those who come after them.
     """
+    place = calm_place
     # The larger ones are for a machine that was too busy to stop anybody before all was done.
     for count in (200, 1_000, 2_000):
         crowd = f"crowd-{count}"

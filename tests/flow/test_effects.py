@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.runtime.effect_queue import PendingEffect
 from tests.flow.conftest import TRANSPORTS
-from tests.flow.errands import BRIEF, Run
+from tests.flow.errands import AWAKE, BRIEF, Run
 from tests.flow.house import CALM, PATIENCE_S
 from tests.flow.office import Office, office
 from tests.support.processes import eventually
@@ -137,17 +137,21 @@ def test_a_long_wait_is_in_the_schedule(desk: Office) -> None:
     """
     found: list[PendingEffect] = []
 
-    def waits() -> bool:
-        found[:] = [line for line in desk.pending() if line.key == "later" and line.state == "retry"]
-        return bool(found)
+    def seen(name: str) -> bool:
+        found[:] = [line for line in desk.pending() if line.key == name and line.state == "retry"]
+        return bool(found) or desk.notes(name, 0) != []
 
-    desk.ask("later", "later", "fail-twice")
-    eventually(waits, PATIENCE_S)
+    for number in range(10):
+        desk.ask(f"later-{number}", "later", "fail-twice")
+        eventually(lambda number=number: seen(f"later-{number}"), PATIENCE_S)  # type: ignore[misc]  # mypy cannot type a default in a lambda
+        assert ["fail-twice 3"] == desk.notes(f"later-{number}", 1)
+        # Who stood still during both waits looks at those of another.
+        if found:
+            break
     (line,) = found
 
     assert "LookupError: not yet" in line.error
     assert line.until_ms > line.since_ms
-    assert ["fail-twice 3"] == desk.notes("later", 1)
     desk.await_idle()
 
 
@@ -155,12 +159,15 @@ def test_slow_handlers_hold_up_no_others(desk: Office) -> None:
     """
     While as many threads sleep as there may be, coroutines run; and the other way round.
     """
-    desk.ask_at_once(Run("crowd", "thread", "nap", 64), Run("nimble", "loop", "ok"))
-    desk.notes("nimble", 1)
+    desk.ask_at_once(Run("crowd", "thread", "sleep", 64), Run("nimble", "loop", "ok"))
+    try:
+        desk.notes("nimble", 1)
+    finally:
+        (desk.folder / AWAKE).touch()
 
     assert 64 == len(desk.notes("crowd", 64))
     (nimble,) = desk.calls("nimble")
-    assert nimble.ended < max(call.ended for call in desk.calls("crowd"))
+    assert all(nimble.ended < call.ended for call in desk.calls("crowd"))
 
 
 def test_a_limit_holds(desk: Office) -> None:

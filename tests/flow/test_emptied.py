@@ -12,7 +12,7 @@ from holdfast.brokers import redis_namespace
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.runtime.ports import POOLS
 from tests.flow import books
-from tests.flow.house import PATIENCE_S, house, quick
+from tests.flow.house import CALM, PATIENCE_S, house, quick
 from tests.flow.shop import Ledger, Post
 from tests.flow.test_projections import EVERYTHING, Library, await_readers, prepare
 from tests.support.processes import eventually
@@ -42,7 +42,7 @@ def test_everything_lives_on_in_a_namespace_that_was_emptied(
     """
     prepare(kind, tmp_path, request, monkeypatch, namespace)
     with RedisServer(tmp_path / "redis") as server:
-        settings = quick(namespace, server.url, amqp_url)
+        settings = quick(namespace, server.url, amqp_url, **CALM)
         with house(settings, tmp_path) as home, home.crew(2, APP), connect(app, settings) as client:
             library = Library(home, client, tmp_path)
             await_readers(library)
@@ -64,6 +64,7 @@ def test_everything_lives_on_in_a_namespace_that_was_emptied(
             assert {"after": ["ledger/after/1.0"]}.items() <= library.reading.books().items()
             with RedisLink(settings) as link:
                 assert settings.partitions == redis_namespace.stored_partitions(settings, link)
+            eventually(lambda: home.said().count(SAID) >= len(home.members()), PATIENCE_S)
             assert home.said().count(SAID) == len(home.members())
             assert moved == home.said().count("partition handed over")
             library.reading.redis.close()

@@ -155,6 +155,7 @@ def test_a_read_model_that_has_what_was_lost_is_told(
         eventually(lambda: _parked(desk) == ["ahead"], PATIENCE_S)
         library.post(["k", "l"], 1, "later")
         library.check(["l"], 4)
+        library.await_decided(["k"], 4)
 
         ((_, parked),) = desk.parked("books")
         assert ("k", True) == (parked.key, parked.given_up)
@@ -176,7 +177,7 @@ def test_a_primary_of_a_cluster_is_killed(namespace: str, tmp_path: Path) -> Non
     A primary of a cluster is killed with SIGKILL under load and its replica promoted: with replicated(1) all that was
     acknowledged is there, once and in order, and the workers go on by themselves.
     """
-    with RedisCluster(tmp_path / "cluster", node_timeout_ms=2_000) as cluster:
+    with RedisCluster(tmp_path / "cluster") as cluster:
         settings = quick(namespace, cluster.url, durability="replicated(1)")
         key = f"{{{namespace}.0}}:x"
         with house(settings, tmp_path) as home, home.crew(2) as crew:

@@ -34,11 +34,12 @@ def hasty(transport: str, redis_url: str, amqp_url: str, namespace: str, tmp_pat
         yield it
 
 
-def test_a_command_that_raises_is_kept_and_retried(home: House, mended: Path) -> None:
+def test_a_command_that_raises_is_kept_and_retried(calm: House, mended: Path) -> None:
     """
     A command whose `decide` raises becomes a dead letter that says why; its caller is told, the next command of its
     instance goes on, and once the bug is mended a retry decides it, once.
     """
+    home = calm
     with home.crew(1):
         outcome = home.client.execute(Stumble("a", "s", 1), timeout=PATIENCE_S)
         assert isinstance(outcome, DeadLettered)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import Accepted, Client, ReplyTimeout, UsageError, connect
+from holdfast import Accepted, Client, Duplicate, ReplyTimeout, UsageError, connect
 from holdfast.actors import wiring
 from holdfast.brokers.keys import Keys
 from holdfast.runtime.faults import Point
@@ -151,6 +151,8 @@ def test_one_reads_what_one_has_written(library: Library) -> None:
     `wait_for` returns when the outcome's event is there, `def` handler or `async def`; for a duplicate too.
     """
     outcome = library.client.execute(Post("own", "me", 1), id="own-1", timeout=PATIENCE_S)
+    # Where the first answer was lost, with a worker that was taken for dead, this is the second.
+    outcome = outcome.first if isinstance(outcome, Duplicate) else outcome
     assert isinstance(outcome, Accepted)
     assert outcome.position
     library.client.wait_for(books.Books, outcome, timeout=PATIENCE_S)
@@ -173,7 +175,8 @@ def test_deleted_data_leaves_the_read_model(library: Library) -> None:
         library.client.cancel(Ledger, "forgotten", timeout=PATIENCE_S),
         library.client.delete_data(Ledger, "forgotten", timeout=PATIENCE_S),
     ]
-    assert [Accepted] * 2 == [type(outcome) for outcome in outcomes]
+    first = [one.first if isinstance(one, Duplicate) else one for one in outcomes]
+    assert [Accepted] * 2 == [type(outcome) for outcome in first]
     library.client.wait_for("books", outcomes[1], timeout=PATIENCE_S)
 
     assert {"kept"} == library.reading.books().keys() & {"forgotten", "kept"}
@@ -220,6 +223,8 @@ def test_a_poison_event_parks_its_key_alone(library: Library) -> None:
     eventually(lambda: all(one.at_ms > letter.at_ms for one in letters.list(kind="projection")), PATIENCE_S)
     poison.unlink()
     assert 1 == desk.retry("books", "ledger", "bad")
+    # What is ordered while the order before is still being carried out is done with it.
+    eventually(lambda: not desk.retry("books", "ledger", "bad"), PATIENCE_S)
     eventually(lambda: not desk.parked("books"), PATIENCE_S)
     eventually(lambda: not letters.retry(letter.id))
     library.check(["bad"], 6)

@@ -38,9 +38,8 @@ def test_read_models_of_one_process() -> None:
     sums = Sums()
     settings = Settings.of(redis_url="memory://", namespace=f"t{uuid.uuid4().hex[:8]}", partitions=2)
     with connect(App(workflows=[Counter], projections=[sums]), settings) as client:
-        for number in range(10):
-            outcome = client.execute(Add(f"k-{number % 3}", number))
-        client.wait_for(sums, outcome)
+        for outcome in [client.execute(Add(f"k-{number % 3}", number)) for number in range(10)]:
+            client.wait_for(sums, outcome)
         assert {"k-0": 18, "k-1": 12, "k-2": 15} == sums.sums
 
         client.execute(Add("bad", 13))
@@ -90,9 +89,8 @@ def test_the_live_one_goes_on_while_another_is_built() -> None:
     partitions, keys = 8, 64
     settings = Settings.of(redis_url="memory://", namespace=f"t{uuid.uuid4().hex[:8]}", partitions=partitions)
     with connect(App(workflows=[Counter], projections=[slow]), settings) as client:
-        for number in range(keys):
-            outcome = client.execute(Add(f"k-{number}", 1))
-        client.wait_for(slow, outcome)
+        for outcome in [client.execute(Add(f"k-{number}", 1)) for number in range(keys)]:
+            client.wait_for(slow, outcome)
 
         assert 2 == client.projections.rebuild(Slow)
         assert slow.begun.wait(40)

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.history import History
 from tests.chaos.load import Load
 from tests.chaos.mill import BELL, ENV_FOLDER, Milling
-from tests.chaos.plant import MANY, read_errands, read_lines, strange_letters
+from tests.chaos.plant import MANY, hush, read_errands, read_lines, strange_letters
 from tests.conftest import ON_CLUSTER
 from tests.flow.house import ROOT, nothing_wrong, quick
 from tests.flow.releases import PATIENCE_S, Fleet, Signed, fleet, last_release, said
@@ -37,7 +37,15 @@ def test_the_last_release_and_this_code_work_together(
     """
     codes = {"old": last_release(tmp_path / "old"), "new": ROOT}
     settings = quick(
-        namespace, redis_url, amqp_url if transport == "rabbitmq" else "", snapshot_every=20, partitions=8
+        namespace,
+        redis_url,
+        amqp_url if transport == "rabbitmq" else "",
+        snapshot_every=20,
+        partitions=8,
+        # One worker is killed; who only stands still for a while is not to be taken for dead.
+        heartbeat_s=20,
+        member_ttl_ms=8_000,
+        lease_ms=8_000,
     )
     monkeypatch.setenv(ENV_FOLDER, str(tmp_path))
     with fleet(settings, tmp_path, codes) as it:
@@ -78,7 +86,7 @@ def check(it: Fleet, load: Load, transport: str, redis_url: str) -> None:
     Hold what clients were told against the logs, the lines that effects left, and the read model.
     """
     last = Load(it.client, KEYS[:10], seed="last-", senders=0, callers=0, wardens=0).probe(PATIENCE_S)
-    it.client.schedules.pause("pulse")
+    hush(it.client, PATIENCE_S)
     it.await_idle()
     with redis_client(redis_url) as looking:
         lines = read_lines(it.folder, "sqlite", it.client, looking)

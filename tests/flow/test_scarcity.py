@@ -16,7 +16,7 @@ import redis
 from holdfast import ReplyTimeout, Supervisor, Unavailable, connect
 from tests.flow.alarms import Alarm, Arm
 from tests.flow.alarms import app as alarms_app
-from tests.flow.house import PATIENCE_S, ROOT, House, accounts, house, quick
+from tests.flow.house import CALM, PATIENCE_S, ROOT, House, accounts, house, quick
 from tests.flow.office import APP, Office, office
 from tests.flow.senders import Senders
 from tests.flow.shop import NextLedger, Post, next_app
@@ -131,7 +131,7 @@ def blockable(redis_url: str, rabbit_server: RabbitServer, tmp_path: Path) -> It
     """
     An office on a RabbitMQ of its own, whose workers do not wait long for anything.
     """
-    with office(tmp_path, redis_url, rabbit_server.url, send_wait_s=1.0, effect_threads=4) as it:
+    with office(tmp_path, redis_url, rabbit_server.url, send_wait_s=1.0, effect_threads=4, **CALM) as it:
         yield it
 
 
@@ -208,12 +208,12 @@ def test_timers_wait_out_an_alarm(
         assert [("x",)] * len(keys) == [state.rang for state in states if state is not None]
 
 
-def test_one_worker_and_producers_that_are_faster(home: House) -> None:
+def test_one_worker_and_producers_that_are_faster(calm: House) -> None:
     """
     Ten thousand commands of ten kilobytes wait while their worker takes some at a time: it holds a few of them and not
     all, and the sender no more than it may.
     """
-    count = 10_000
+    count, home = 10_000, calm
     home.client.send_many(Post(f"p-{number % 50}", "x" * 10_000, number) for number in range(count))
     with home.crew(1):
         eventually(lambda: home.decided() >= count, 90)

@@ -24,7 +24,7 @@ from tests.flow.checker import wrongs_of_one_log
 #: What these commands come to depends on the state: whoever sent them does not know.
 CONDITIONAL = ("Guard", "Rent")
 #: Milliseconds that a script may take on a busy machine: timers count from its beginning, and the ids of the entries
-#: that it writes are from when each is written.
+#: that it writes are from when each is written. Of one that took longer, since Redis stood still, no times are known.
 SLACK_MS = 250
 
 

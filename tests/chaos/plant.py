@@ -30,7 +30,7 @@ from holdfast.brokers.keys import Keys
 from holdfast.runtime.errors import HoldfastError
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.ports import Member, Transport
-from tests.chaos.history import Errand, History, Line, Op, ticked
+from tests.chaos.history import SLACK_MS, Errand, History, Line, Op, ticked
 from tests.chaos.load import Load
 from tests.chaos.mill import BELL, ENV_FOLDER, ENV_STORE, Milling, app
 from tests.contract.proxy import Proxy
@@ -339,10 +339,27 @@ def read_lines(folder: Path, store: str, client: Client, redis_client: redis.Red
     Return the read model: by mill, the events in the order in which they were applied.
     """
     found: dict[str, list[Line]] = {}
-    for mill, event, position in _rows(folder, store, client, redis_client):
+    rows = list(_rows(folder, store, client, redis_client))
+    still = standstills(redis_client)
+    for mill, event, position in rows:
         _, _, feed_id = position.partition("/")
-        found.setdefault(mill, []).append(Line(event, int(feed_id.partition("-")[0] or 0)))
+        at_ms = int(feed_id.partition("-")[0] or 0)
+        known = not any(since <= at_ms <= until for since, until in still)
+        found.setdefault(mill, []).append(Line(event, at_ms if known else 0))
     return found
+
+
+def standstills(redis_client: redis.Redis) -> list[tuple[int, int]]:
+    """
+    Return when Redis was long in the middle of a script, as where its process stood still: since and until which
+    millisecond. What was written then has the time of its end, while its timers count from its beginning.
+    """
+    return [
+        # It is noted in whole seconds when each came to its end.
+        ((one["start_time"] - 1) * 1_000 - one["duration"] // 1_000, (one["start_time"] + 1) * 1_000)
+        for one in redis_client.slowlog_get(MANY)
+        if one["duration"] > SLACK_MS * 1_000
+    ]
 
 
 def _rows(

@@ -292,6 +292,9 @@ class RedisServer(Server):
             "save": "",
             "maxmemory-policy": "noeviction",
             "stream-node-max-bytes": 256,
+            # What takes so many microseconds is remembered: who holds times against one another looks there.
+            "slowlog-log-slower-than": 100_000,
+            "slowlog-max-len": 10_000,
             **{name.replace("_", "-"): value for name, value in config.items()},
         }
 

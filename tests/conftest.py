@@ -113,6 +113,7 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     The URL of a Redis Cluster of three primaries that may be shared with other tests.
     """
     need("redis-server", find_redis())
+    # Nobody dies here, and a server that stands still for a moment is not to be taken for dead.
     with RedisCluster(tmp_path_factory.mktemp("cluster"), replicas=0, node_timeout_ms=60_000) as cluster:
         yield cluster.url
 

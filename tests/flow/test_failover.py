@@ -85,11 +85,19 @@ def test_what_is_lost_is_listed_and_never_forked(
         senders.end()
         keys = {key for key, _ in senders.sent}
         eventually(lambda: home.client.pending() == 0, PATIENCE_S)
-        logs = dict(home.client.histories(NextLedger, keys))
-        missing = _missing(senders, logs)
+        logs: dict[str, list[Record[Any]]] = {}
+        missing: set[str] = set()
+
+        def told() -> bool:
+            # What a worker has in its hands is in no queue any more, and not yet in a log.
+            logs.update(home.client.histories(NextLedger, keys))
+            missing.clear()
+            missing.update(_missing(senders, logs))
+            return missing <= _lost(home)
+
         # A worker that has handed an instance over looks whether it is still there when it has nothing else to do.
         with contextlib.suppress(AssertionError):  # then it is said below what is missing
-            eventually(lambda: missing <= _lost(home), PATIENCE_S)
+            eventually(told, PATIENCE_S)
         letters = home.client.dead_letters.list(limit=1_000)
 
     nothing_wrong(

@@ -22,7 +22,8 @@ def alone(
     A house on servers of its own, with every commit on disk before it is acknowledged.
     """
     redis_server.client().config_set("appendfsync", "always")
-    settings = quick(namespace, redis_server.url, rabbit_server.url, durability="fsync")
+    # A command is not given up while RabbitMQ starts, which may take long on a busy machine.
+    settings = quick(namespace, redis_server.url, rabbit_server.url, durability="fsync", send_wait_s=120.0)
     with house(settings, tmp_path) as it:
         yield it
 

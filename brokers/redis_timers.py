@@ -11,7 +11,7 @@ import redis
 
 from holdfast.brokers import scripts
 from holdfast.brokers.keys import Keys
-from holdfast.brokers.redis_link import RedisLink, unavailable
+from holdfast.brokers.redis_link import SOCKET_TIMEOUT_S, RedisLink, unavailable
 from holdfast.brokers.redis_timer_names import TimerNames
 from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.clock import monotonic
@@ -23,8 +23,8 @@ from holdfast.runtime.timers import OWN_PREFIX, Due, Fired, PendingTimer, listed
 POOL = "timer"
 #: Names that are read at a time for a listing.
 STRIDE = 1_000
-#: How long a subscription may take to begin.
-SUBSCRIBE_S = 2.0
+#: How long a subscription may take to begin: as long as any other answer.
+SUBSCRIBE_S = SOCKET_TIMEOUT_S
 
 _Line = tuple[int, str, bytes]  # due, name, envelope
 

@@ -2,6 +2,7 @@
 Timers on Redis: what only a server can get wrong.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from itertools import islice
@@ -14,6 +15,8 @@ from holdfast.runtime.instance import RunState
 from holdfast.runtime.record import TimerEntry
 from tests import controls
 from tests.contract.worlds import RedisWorld, committed, write
+from tests.support.processes import eventually
+from tests.support.servers import RedisServer
 
 REF = controls.ref()
 PARTITION = REF.partition
@@ -136,7 +139,23 @@ def test_a_lost_subscription_is_made_again(redis_world: RedisWorld) -> None:
     redis_world.journal().commit([commit], "a")
     timers.wait([PARTITION], 0.01)
 
-    assert 1 == timers.fire([PARTITION], "", 10)[0].moved
+    eventually(lambda: timers.fire([PARTITION], "", 10)[0].moved == 1)
+
+
+def test_a_server_that_stands_still_is_listened_to_later(redis_server: RedisServer) -> None:
+    """
+    Who begins to wait just then is told when it goes on, as with everything else that is asked of it.
+    """
+    world = RedisWorld(redis_server.url, "own")
+    timers = world.timers()
+    timers.fire([PARTITION], "", 10)
+    redis_server.pause()
+    going_on = threading.Timer(2.5, redis_server.cont)
+    going_on.start()
+
+    assert {PARTITION} == timers.wait([PARTITION], 0.01)
+    going_on.join()
+    world.close()
 
 
 def test_those_of_one_instance_are_found_without_looking_at_others(redis_world: RedisWorld) -> None:

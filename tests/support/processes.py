@@ -29,4 +29,6 @@ def gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
+    except PermissionError:  # somebody else's
+        return False
     return False

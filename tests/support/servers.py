@@ -41,10 +41,12 @@ PORT_SHARES = 16
 #: What this process has chosen before, which it does not choose again.
 _chosen: set[int] = set()
 
-REDIS_START_SECONDS_MAX = 60.0
+REDIS_START_SECONDS_MAX = 120.0
 #: A cold Erlang machine on a busy two-core runner takes its time.
-RABBIT_START_SECONDS_MAX = 90.0
-POSTGRES_START_SECONDS_MAX = 60.0
+RABBIT_START_SECONDS_MAX = 180.0
+POSTGRES_START_SECONDS_MAX = 120.0
+#: RabbitMQ's own tool is a cold Erlang machine each time.
+CTL_SECONDS_MAX = 150.0
 #: Of a server that runs: more than a busy machine lets a process stand still.
 ANSWER_SECONDS_MAX = 20.0
 #: Far more than it takes, also where the node stands still for some seconds.
@@ -524,7 +526,7 @@ class RabbitServer(Server):
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=CTL_SECONDS_MAX,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -627,8 +629,9 @@ class RedisCluster:
     """
 
     def __init__(
-        self, folder: Path, *, replicas: int = 1, node_timeout_ms: int = 5_000, **config: str | int
+        self, folder: Path, *, replicas: int = 1, node_timeout_ms: int = 60_000, **config: str | int
     ) -> None:
+        # Longer than a busy machine lets a process stand still: where it is not the point, no server may be given up.
         self.folder = folder
         self.nodes = [
             ClusterNode(folder / f"node-{number}", **{"cluster_node_timeout": node_timeout_ms} | config)

@@ -40,9 +40,10 @@ class Proxy:
         """
         with self._lock:
             lines, self._lines = self._lines, []
-        for line in lines:
-            _end(line)
-        self._swallowing = False
+            for line in lines:
+                _end(line)
+            # Before anything can come over a new one.
+            self._swallowing = False
 
     def lead_to(self, port: int) -> None:
         """

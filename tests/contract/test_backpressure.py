@@ -3,6 +3,7 @@ What a sender sees while nothing is taken: RabbitMQ that is out of memory, queue
 which too much waits. Who chose to wait waits and is served in order; who did not is told, and nothing of his was taken.
 """
 
+import contextlib
 import itertools
 import threading
 import time
@@ -32,6 +33,8 @@ from tests.support.servers import RabbitServer, RedisServer, find_rabbit
 
 #: A share of the memory that every node has more of.
 NO_MEMORY, MEMORY = "0.0001", "0.8"
+#: For senders that wait until a test is done with what holds them up: its tools are programs that take their time.
+LONG_S = 200.0
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +65,9 @@ def raise_alarm(server: RabbitServer, publisher: Publisher) -> None:
     found: list[Any] = []
 
     def blocked() -> bool:
-        if not publisher._blocked:
-            found.append(publisher.publish(3, b"knock"))
+        with contextlib.suppress(Overloaded):  # who never waits is told where it comes in between
+            if not publisher._blocked:
+                found.append(publisher.publish(3, b"knock"))
         return bool(publisher._blocked)
 
     eventually(blocked)
@@ -73,7 +77,7 @@ def test_an_alarm_is_a_wait(alarmed: RabbitServer) -> None:
     """
     While RabbitMQ is out of memory what is sent waits, and is taken in order when there is memory again.
     """
-    carrier = rabbit_carrier(alarmed.url)
+    carrier = rabbit_carrier(alarmed.url, send_wait_s=LONG_S)
     publisher = carrier.publisher()
     raise_alarm(alarmed, publisher)
     futures = [publisher.publish(0, body) for body in numbers(500)]
@@ -97,8 +101,8 @@ def test_an_alarm_is_told_to_who_never_waits(alarmed: RabbitServer) -> None:
     began = time.monotonic()
     with pytest.raises(Overloaded, match=r"out of memory or disk space\).*was not sent"):
         publisher.publish(0, b"no")
-    # Who waits does so for thirty seconds.
-    assert time.monotonic() - began < 15
+    # Who waits does so for thirty seconds, if nothing else is said.
+    assert time.monotonic() - began < 25
 
     alarmed.ctl("set_vm_memory_high_watermark", MEMORY)
     eventually(lambda: _taken(publisher, b"yes"))
@@ -129,7 +133,7 @@ def test_a_full_queue_is_a_wait_in_order(rabbit: RabbitServer) -> None:
     """
     What a full queue refuses waits until there is room, in order and once each; other queues are not held up.
     """
-    carrier = rabbit_carrier(rabbit.url)
+    carrier = rabbit_carrier(rabbit.url, send_wait_s=LONG_S)
     namespace = carrier.settings.namespace
     rabbit.ctl(
         "set_policy", "full", f"^{namespace}[.]commands[.]0$", '{"max-length": 50}', "--apply-to", "queues"
@@ -166,7 +170,7 @@ def test_a_full_server_is_a_wait_in_order(redis_server: RedisServer) -> None:
     """
     While Redis is out of memory commands over its streams wait, and are taken in order when there is memory again.
     """
-    carrier = redis_carrier(redis_server.url)
+    carrier = redis_carrier(redis_server.url, send_wait_s=LONG_S)
     publisher, consumer = carrier.publisher(), carrier.consumer(0)
     with redis_server.client() as client:
         client.config_set("maxmemory", 1)
@@ -215,7 +219,7 @@ def test_a_crowded_process_makes_its_senders_wait(
     monkeypatch.setattr(rabbitmq_publisher, "WINDOW", 10)
     server: Any = rabbit if technology == "rabbitmq" else redis_server
     make: Any = rabbit_carrier if technology == "rabbitmq" else redis_carrier
-    carrier = make(server.url, send_wait_s=20.0)
+    carrier = make(server.url, send_wait_s=LONG_S)
     hasty = make(server.url, send_wait_s=0.2)
     publisher, other = carrier.publisher(), hasty.publisher()
     accepted: list[Any] = []

@@ -10,7 +10,7 @@ from holdfast.runtime.feed import START, Generations, Reader, Step, place_of
 from holdfast.runtime.keys import Ref
 from tests import controls
 from tests.contract.worlds import FeedAndParking, RedisWorld, World, write
-from tests.support.processes import eventually
+from tests.support.processes import SECONDS_MAX, eventually
 from tests.support.servers import RedisServer
 
 READER = Reader("books", 1)
@@ -137,7 +137,7 @@ def test_news_wake_who_waits(world: World) -> None:
     feed, found = world.feed(), list[int]()
     feed.register(READER, EVERYWHERE, "a")
     thread = threading.Thread(
-        target=lambda: found.extend(feed.await_news(dict.fromkeys(EVERYWHERE, START), 30))
+        target=lambda: found.extend(feed.await_news(dict.fromkeys(EVERYWHERE, START), 120))
     )
     if isinstance(world, RedisWorld):
         thread.start()
@@ -145,7 +145,7 @@ def test_news_wake_who_waits(world: World) -> None:
     else:
         thread.start()
     fill(world, 3, 1)
-    thread.join(20)
+    thread.join(SECONDS_MAX)
 
     assert [3] == found
     assert [] == world.feed().await_news({0: START}, 0.01)
@@ -268,13 +268,13 @@ def test_a_wait_for_positions_ends_with_them(world: World) -> None:
         fill(world, partition)
     ends = dict(zip((1, 2), feed.end([1, 2]), strict=True))
     assert not waiting.await_positions(READER, ends, 0.01)
-    thread = threading.Thread(target=lambda: found.append(waiting.await_positions(READER, ends, 30)))
+    thread = threading.Thread(target=lambda: found.append(waiting.await_positions(READER, ends, 120)))
     thread.start()
     feed.acknowledge(READER, [Step(1, ends[1], 3, "walking")], "a")
     feed.acknowledge(READER, [Step(2, ends[2], 3)], "a")
     assert not world.feed().await_positions(READER, ends, 0.01)
     feed.acknowledge(READER, [Step(1, ends[1], 0)], "a")
-    thread.join(20)
+    thread.join(SECONDS_MAX)
 
     assert [True] == found
     assert world.feed().await_positions(READER, ends, 0)

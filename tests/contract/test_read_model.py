@@ -198,7 +198,7 @@ def test_of_two_writers_one_sees_what_the_other_did(shelf: Shelf) -> None:
 
     def compete(number: int) -> None:
         model = shelf.open()
-        barrier.wait(20)
+        barrier.wait(60)
         for _ in range(200):
             try:
                 with model.transaction(1, [ref.partition]) as writing:
@@ -216,7 +216,7 @@ def test_of_two_writers_one_sees_what_the_other_did(shelf: Shelf) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
 
     assert list(range(20)) == sorted(applied)
     assert list(range(20)) == sorted(int(word.partition("-")[0]) for word in shelf.words())

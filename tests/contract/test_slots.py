@@ -147,15 +147,27 @@ def test_who_comes_late_to_his_turn_puts_others_back(world: World) -> None:
     """
     It counts when something begins, not when it might have: the next one is a whole length of the rate behind it.
     """
-    slots, (first, late, last) = world.slots(), turns(3, starts=1, per_ms=600)
-    slots.acquire([first, late, last], LONG)
-    eventually(lambda: slots.acquire([last], LONG)[0] < 150)
+    slots = world.slots()
+    # The longer ones are for a machine that stood still until the last one's turn had come as well.
+    for per_s in (0.6, 6.0, 20.0):
+        first, late, last = turns(3, starts=1, per_ms=int(per_s * 1_000), rate=f"ChargeCard:{per_s}")
+        slots.acquire([first, late, last], LONG)
+        waits = [LONG]
 
-    assert [0] == slots.acquire([late], LONG)
+        def nearly(last: Want = last, waits: list[int] = waits, near_ms: float = per_s * 250) -> bool:
+            waits.extend(slots.acquire([last], LONG))
+            return waits[-1] < near_ms
+
+        eventually(nearly)
+        if waits[-1] > 0:
+            break
+
+    assert waits[-1] > 0
     began = time.monotonic()
+    assert [0] == slots.acquire([late], LONG)
     eventually(lambda: slots.acquire([last], LONG) == [0])
     # A little less, for the way there.
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - began > 0.8 * per_s
 
 
 def test_those_whose_turns_have_passed_begin_all_the_same(world: World) -> None:
@@ -164,17 +176,19 @@ def test_those_whose_turns_have_passed_begin_all_the_same(world: World) -> None:
     """
     slots, wants = world.slots(), turns(12, starts=3, per_ms=100)
     slots.acquire(wants, LONG)
-    began: list[tuple[float, Want]] = []
+    #: When each began at the earliest and at the latest, since nobody knows how long an answer was on its way.
+    began: list[tuple[float, float, Want]] = []
 
     def all_began() -> bool:
-        left = [want for want in wants if all(want is not one for _, one in began)]
+        left = [want for want in wants if all(want is not one for _, _, one in began)]
+        asked = time.monotonic()
         found = slots.acquire(left[::-1], LONG)
-        now = time.monotonic()
-        began.extend((now, want) for want, wait in zip(left[::-1], found, strict=True) if wait == 0)
+        told = time.monotonic()
+        began.extend((asked, told, want) for want, wait in zip(left[::-1], found, strict=True) if wait == 0)
         return len(began) == len(wants)
 
     eventually(all_began)
-    assert all(later - first > 0.05 for (first, _), (later, _) in zip(began, began[3:], strict=False))
+    assert all(told - asked > 0.05 for (asked, _, _), (_, told, _) in zip(began, began[3:], strict=False))
 
 
 def test_a_turn_is_not_used_up_by_a_full_limit(world: World) -> None:

@@ -15,6 +15,7 @@ from holdfast.runtime.record import TimerEntry
 from holdfast.runtime.timers import Due, Fired, PendingTimer
 from tests import controls
 from tests.contract.worlds import World, moved, opened, write
+from tests.support.processes import SECONDS_MAX
 
 REF = controls.ref()
 PARTITION = REF.partition
@@ -251,13 +252,13 @@ def test_a_wait_ends_with_a_sooner_timer(world: World) -> None:
 
     def wait() -> None:
         while not heard:
-            if found := timers.wait(range(controls.PARTITIONS), 20):
+            if found := timers.wait(range(controls.PARTITIONS), 120):
                 heard.append(found)
 
     waiter = threading.Thread(target=wait)
     waiter.start()
     set_(world.journal(), controls.timer("soon", delay_ms=50))
-    waiter.join(15)
+    waiter.join(SECONDS_MAX)
 
     assert [{PARTITION}] == heard
 

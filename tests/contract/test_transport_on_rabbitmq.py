@@ -69,9 +69,9 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServe
 @pytest.fixture
 def own(own_server: RabbitServer) -> Iterator[Carrier]:
     """
-    A carrier on that broker.
+    A carrier on that broker, whose senders wait longer than that takes to come back.
     """
-    carrier = rabbit_carrier(own_server.url)
+    carrier = rabbit_carrier(own_server.url, send_wait_s=200.0)
     yield carrier
     carrier.close()
     assert isinstance(carrier.proxy, Proxy)
@@ -86,7 +86,7 @@ def control(server: RabbitServer, *command: str) -> None:
     tool = shutil.which("rabbitmqctl", path=f"/usr/lib/rabbitmq/bin{os.pathsep}{SYSTEM_PATH}")
     assert tool is not None
     done = subprocess.run(
-        [tool, *command], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [tool, *command], env=environ, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -126,7 +126,10 @@ def test_a_full_queue_is_told(amqp_url: str, namespace: str, channel: Any) -> No
 
     def full() -> bool:
         body = b"%d" % len(taken)
-        error = publisher.publish(0, body).exception(SECONDS_MAX)
+        try:
+            error = publisher.publish(0, body).exception(SECONDS_MAX)
+        except Overloaded as refusal:
+            error = refusal
         if error is None:
             taken.append(body)
         return isinstance(error, Overloaded) and "full" in str(error) and "with the same id" in str(error)
@@ -362,7 +365,8 @@ def test_what_is_no_rabbitmq_is_told(
     """
     Whoever takes the connection and does not speak AMQP is as unavailable as a server that is away, and may be another.
     """
-    monkeypatch.setattr("holdfast.brokers.rabbitmq_loop.CONNECT_TIMEOUT_S", 0.5)
+    if answer is None:
+        monkeypatch.setattr("holdfast.brokers.rabbitmq_loop.CONNECT_TIMEOUT_S", 1.0)
     with listening(answer) as port:
         settings = rabbit_settings(f"amqp://guest:s3cret@127.0.0.1:{port}/")
         rabbitmq_carrier.transport._settings = settings  # type: ignore[attr-defined]  # as if it had been changed since
@@ -415,7 +419,7 @@ def test_who_may_not_write_is_told_at_once(own_server: RabbitServer, own: Carrie
             future.result(SECONDS_MAX)
         assert f"'{own.settings.namespace}.commands'" in str(caught.value)
         assert "deploy/rabbitmq-users.sh" in str(caught.value)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     control(own_server, "set_permissions", "clerk", "^$", ".*", "^$")
     eventually(lambda: publisher.publish(0, b"y").exception(SECONDS_MAX) is None, SECONDS_MAX)
     publisher.close()
@@ -691,7 +695,7 @@ def _firsts(consumer: Any, count: int) -> list[bytes]:
         found.update(dict.fromkeys(bodies(taken)))
         return len(found) >= count
 
-    eventually(took, 40)
+    eventually(took, SECONDS_MAX)
     return list(found)
 
 
@@ -708,24 +712,28 @@ def _under_fire(carrier: Carrier, strike: Callable[[], None]) -> None:
             futures += [publisher.publish(0, b"%s %d" % (name, len(futures) + step)) for step in range(20)]
             stop.wait(0.02)
         for future in futures:
-            assert future.result(60) is None
+            assert future.result(250) is None
         return len(futures)
 
     sending = {name: begin(lambda name=name: send(name)) for name in (b"a", b"b")}  # type: ignore[misc]  # mypy cannot type a default in a lambda
-    collect(consumer, 100)
+    found = bodies(collect(consumer, 100))
     strike()
-    collect(consumer, 100)
+    found += bodies(collect(consumer, 100))
     stop.set()
-    counts = {name: one.result(60) for name, one in sending.items()}
-    # What was taken before is not counted again, so look at all that is left until it is quiet.
-    left: list[bytes] = []
-    while taken := consumer.take(1_000, 2):
-        consumer.ack(taken)
-        left += bodies(taken)
+    sent = {
+        name: [b"%s %d" % (name, number) for number in range(one.result(250))]
+        for name, one in sending.items()
+    }
 
-    for name, count in counts.items():
-        mine = list(dict.fromkeys(body for body in left if body.startswith(name)))
-        assert mine == [b"%s %d" % (name, number) for number in range(count - len(mine), count)]
+    def all_came() -> bool:
+        taken = consumer.take(1_000, 0.5)
+        consumer.ack(taken)
+        found.extend(bodies(taken))
+        return set(found).issuperset(*sent.values())
+
+    eventually(all_came, SECONDS_MAX)
+    # Some come twice: their acknowledgements were on the way.
+    assert sent == {name: [body for body in dict.fromkeys(found) if body.startswith(name)] for name in sent}
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 #: Longer than any step of a test may take; a thread that hangs fails its test and not the whole run.
-SECONDS_MAX = 30.0
+SECONDS_MAX = 120.0
 
 
 def together(count: int, work: Callable[[int], T]) -> list[T]:

@@ -20,7 +20,7 @@ from tests.contract.proxy import Lines, Proxy
 from tests.support.processes import eventually
 
 #: Long enough for whatever a test waits for; a test that gets what it wants never waits so long.
-SECONDS_MAX = 20.0
+SECONDS_MAX = 60.0
 #: How long it must be quiet before nothing more is expected.
 QUIET_S = 0.3
 

@@ -488,14 +488,14 @@ def fire(client: redis.Redis, keys: Keys, partition: int) -> int:
 
 
 class _RedisMailbox:
-    """A mailbox that waits ten seconds to be listening."""
+    """A mailbox that waits long enough to be listening."""
 
     def __init__(self, mailbox: RedisMailbox) -> None:
         self._mailbox = mailbox
         self.forget = mailbox.forget
 
     def expect(self, command_id: str) -> tuple[str, Future[bytes]]:
-        return self._mailbox.expect(command_id, 10)
+        return self._mailbox.expect(command_id, 40)
 
 
 # -- what suites do with journals

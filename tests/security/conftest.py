@@ -52,7 +52,8 @@ class Vault(NamedTuple):
             "tls_key_file": str(self.ours.key),
             "partitions": "4",
             "heartbeat_ms": "100",
-            "member_ttl_ms": "1500",
+            # Nobody dies here: longer than a busy machine lets a process stand still.
+            "member_ttl_ms": "10000",
         }
 
 

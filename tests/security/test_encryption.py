@@ -70,7 +70,8 @@ class Safe:
             "namespace": namespace,
             "partitions": PARTITIONS,
             "heartbeat_ms": 100,
-            "member_ttl_ms": 1_500,
+            # Nobody dies here: longer than a busy machine lets a process stand still.
+            "member_ttl_ms": 10_000,
             "snapshot_every": 3,
             "patience_s": 1.0,
             "encryption_keys": keys,
@@ -84,27 +85,19 @@ class Safe:
         found = []
         with redis.Redis.from_url(self.redis.url) as client:
             for one in client.scan_iter(count=1_000):
-                dumped: Any = client.dump(one)
+                dumped: Any = client.dump(one) or b""  # it may have gone meanwhile
                 if words in one or words in dumped:
                     found.append(one.decode())
         return found
 
     def in_files(self, words: bytes) -> list[str]:
-        return [
-            path.name
-            for path in self.redis.folder.rglob("*")
-            if path.is_file() and words in path.read_bytes()
-        ]
+        return in_files_of(self.redis.folder, words)
 
     def in_rabbit(self, words: bytes) -> list[str]:
         """
         Return the files of RabbitMQ that have these words in them.
         """
-        return [
-            path.name
-            for path in (self.rabbit.folder / "data").rglob("*")
-            if path.is_file() and words in path.read_bytes()
-        ]
+        return in_files_of(self.rabbit.folder / "data", words)
 
     def bodies(self, namespace: str, count: int) -> list[bytes]:
         """
@@ -125,6 +118,18 @@ class Safe:
             found += [body for _, _, body in itertools.islice(taken, messages) if body is not None]
         connection.close()
         return found
+
+
+def in_files_of(folder: Path, words: bytes) -> list[str]:
+    """
+    Return the files that have these words in them; the server writes new ones meanwhile, and removes old ones.
+    """
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file() and words in path.read_bytes():
+                found.append(path.name)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +171,7 @@ def everything(client: Client, seen: Path) -> None:
     first = client.execute(Put("b-1", f"{MARKER} cup"), timeout=40)
     assert isinstance(first, Accepted)
     assert first.events[0].item == f"{MARKER} cup"
-    refused = client.execute(Refuse("b-1", MARKER), id="refused-1")
+    refused = client.execute(Refuse("b-1", MARKER), id="refused-1", timeout=40)
     assert isinstance(refused, Rejected)
     assert refused.reason == f"no {MARKER} here"
     assert refused.details == {"item": MARKER}
@@ -180,6 +185,8 @@ def everything(client: Client, seen: Path) -> None:
     client.pause(Box, "b-1", timeout=40)
     client.send(Put("b-1", f"{MARKER} kept"))
     client.execute(Put("b-3", f"{MARKER} other"), timeout=40)
+    # Whatever it leads to is through as well, and not in a queue when the workers end.
+    client.wait(Box, "b-3", until=lambda box: box.prices != () and box.reminders == 1, timeout=40)
     eventually(lambda: client.instances(Box).instances != [] and _parked(client, "b-1") == 1)
 
 
@@ -215,7 +222,7 @@ def test_nothing_that_users_say_is_on_the_servers(
         with crew(settings, tmp_path, **{ENV_SEEN: str(seen)}):
             everything(client, seen)
             # What is kept goes on, in order, and refusals are remembered with what they said.
-            again = client.execute(Refuse("b-1", MARKER), id="refused-1")
+            again = client.execute(Refuse("b-1", MARKER), id="refused-1", timeout=40)
             assert MARKER in str(again)
         for number in range(3):
             client.send(Put("b-4", f"{MARKER} {number}"))
@@ -223,7 +230,7 @@ def test_nothing_that_users_say_is_on_the_servers(
         in_redis = safe.in_redis(MARKER.encode())
         mine = [one for one in in_redis if one.startswith(f"{{{namespace}")]
         bodies = safe.bodies(namespace, 3)
-        assert len(bodies) == 3
+        assert len(bodies) >= 3  # a schedule may have ticked when the workers ended
         assert bool(keys) is not any(MARKER.encode() in body for body in bodies)
         if keys:
             assert mine == []
@@ -507,9 +514,9 @@ def test_an_answer_is_for_one_caller_alone() -> None:
     close()
     replies.close()
 
-    assert Rejected("no") == his.result(1)
+    assert Rejected("no") == his.result(40)
     with pytest.raises(Unopened, match="not what belongs here"):
-        hers.result(1)
+        hers.result(40)
 
 
 def test_a_namespace_that_was_plain(safe: Safe, namespace: str, tmp_path: Path) -> None:

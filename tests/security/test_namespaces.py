@@ -124,12 +124,14 @@ def two(redis_url: str) -> Iterator[tuple[Client, Client]]:
     Two installations on one Redis, the name of one the beginning of the other's, each with a worker.
     """
     name = f"t{uuid.uuid4().hex[:8]}"
-    quick = {"redis_url": redis_url, "partitions": PARTITIONS, "heartbeat_ms": 50, "member_ttl_ms": 1_500}
+    quick = {"redis_url": redis_url, "partitions": PARTITIONS, "heartbeat_ms": 50, "member_ttl_ms": 10_000}
     one, other = Settings.of(namespace=name, **quick), Settings.of(namespace=f"{name}-2", **quick)
     with working(app, one) as first, working(app, other) as second:
         for client in (first, second):
             # What a worker makes when it begins is there from now on.
-            client.wait_for("seen", client.execute(Put("first of all", "x"), timeout=40), timeout=40)
+            client.wait_for(
+                "seen", client.execute(Put("first of all", "a later thing"), timeout=40), timeout=40
+            )
             settle(client, "first of all")
         yield first, second
     remove_keys(redis_url, name)
@@ -176,8 +178,14 @@ def settle(client: Client, key: str) -> None:
 
     def settled() -> bool:
         state, lag = client.state(Box, key), client.projections.lag("seen")
+        # An effect leaves the outbox after what it led to was decided, and a command is noted after it was.
+        left = [one for load in client._ports().backlog.loads() for one in [load.effects] if one]
         return state is None or (
-            len(state.prices) == len(state.items) and lag != [] and not any(one.records for one in lag)
+            len(state.prices) == len(state.items)
+            and left == []
+            and lag != []
+            and not any(one.records for one in lag)
+            and len(client.observations(Box, key)) >= 2 * len(state.items)
         )
 
     eventually(settled)

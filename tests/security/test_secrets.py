@@ -182,6 +182,7 @@ def test_every_command_is_tried() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", CASES)
 def test_no_command_tells_a_secret(
     case: str, vault: Vault, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -268,7 +269,7 @@ def test_workers_that_lose_their_password(vault: Vault, tmp_path: Path) -> None:
         namespace=f"t{uuid.uuid4().hex[:8]}",
         partitions="4",
         heartbeat_ms="100",
-        member_ttl_ms="1500",
+        member_ttl_ms="10000",
     )
     log = tmp_path / "log"
     with vault.redis.client() as client:

@@ -91,7 +91,7 @@ def test_a_take_that_waits_is_woken(office: Office) -> None:
     waiting = threading.Thread(target=lambda: taken.extend(office.consumer.take(10, 60)))
     waiting.start()
     office.publisher.hand_on(1, b"a")
-    waiting.join(30)
+    waiting.join(50)
     assert bodies(taken) == [b"a"]
 
 

@@ -124,10 +124,10 @@ def test_a_sleeping_lane_is_woken(bench: Bench) -> None:
     A timer that is set while the lane sleeps is taken without waiting for the end of the sleep.
     """
     found: list[TimerBatch | None] = []
-    sleeper = threading.Thread(target=lambda: found.append(bench.lane.take(20)))
+    sleeper = threading.Thread(target=lambda: found.append(bench.lane.take(120)))
     sleeper.start()
     (body,) = bench.set(0)
-    sleeper.join(15)
+    sleeper.join(60)
 
     assert found[0] is not None
     assert [body] == [one.body for one in found[0].due]
@@ -311,10 +311,10 @@ def test_a_landing_wakes_a_lane_that_waits(bench: Bench, monkeypatch: pytest.Mon
     bench.send()
     bench.clock.advance(timedelta(minutes=1))
     found: list[TimerBatch | None] = []
-    sleeper = threading.Thread(target=lambda: found.append(bench.lane.take(20)))
+    sleeper = threading.Thread(target=lambda: found.append(bench.lane.take(120)))
     sleeper.start()
     flying.set_result(None)
-    sleeper.join(15)
+    sleeper.join(60)
 
     assert found[0] is not None
     assert [second] == [one.body for one in found[0].due]

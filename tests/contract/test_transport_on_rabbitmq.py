@@ -729,7 +729,7 @@ def _under_fire(carrier: Carrier, strike: Callable[[], None]) -> None:
         taken = consumer.take(1_000, 0.5)
         consumer.ack(taken)
         found.extend(bodies(taken))
-        return set(found).issuperset(*sent.values())
+        return set(found).issuperset(body for mine in sent.values() for body in mine)
 
     eventually(all_came, SECONDS_MAX)
     # Some come twice: their acknowledgements were on the way.

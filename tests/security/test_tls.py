@@ -140,7 +140,7 @@ def test_what_is_wrong_is_said(
     Each mistake is one sentence, the same from a client, a command and doctor; trying again would not help.
     """
     monkeypatch.setattr(
-        "holdfast.brokers.tls.PROBE_S", 10.0
+        "holdfast.brokers.tls.PROBE_S", 7.0
     )  # on a busy machine a server may be slow to say so
     change, sentence = WRONG[wrong]
     values = vault.values(secret_namespace)

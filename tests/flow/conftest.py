@@ -7,25 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import AsyncClient, Client
-from tests.flow.house import CALM, PATIENCE_S, House, house, quick, shared_house
+from tests.flow.house import CALM, House, house, quick, shared_house
 
 TRANSPORTS = ["rabbitmq", "redis"]
-
-
-#: What a client waits for, where the test does not say for how long.
-ASYNC_VERBS = ("execute", "wait", "wait_for")
-VERBS = (*ASYNC_VERBS, "pause", "resume", "cancel", "delete_data")
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    Clients wait for answers as long as tests do: the few seconds of a user are no time where any process may stand still.
-    """
-    for kind, verbs in ((Client, VERBS), (AsyncClient, ASYNC_VERBS)):
-        for verb in verbs:
-            monkeypatch.setitem(getattr(kind, verb).__kwdefaults__, "timeout", PATIENCE_S)
 
 
 @pytest.fixture(params=TRANSPORTS)

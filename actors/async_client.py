@@ -261,10 +261,10 @@ class AsyncClient:
             if left <= 0:
                 raise ReplyTimeout(not_in_time(actor, timeout))
             if self._logs is None:
-                await self._in_thread(lambda: reader.wait_for_more(actor, min(left, WAIT_STEP_S)))  # noqa: B023 - awaited within the turn of the loop
+                await self._in_thread(lambda: reader.follow(actor, min(left, WAIT_STEP_S)))  # noqa: B023 - awaited within the turn of the loop
             else:
                 await self._wait_on_log(self._logs, actor.ref, actor.seq, min(left, WAIT_STEP_S))
-            await self._in_thread(lambda: reader.catch_up(actor))
+                await self._in_thread(lambda: reader.catch_up(actor))
         state: S = actor.state
         return state
 

@@ -112,6 +112,14 @@ class CommandLane:
         #: Revoked partitions of which something was given back: what came after it must go the same way.
         self._returned: set[int] = set()
         self._shared = _Shared(pace.event())
+        self._again = Retrying(
+            retry=retry_if_exception_type(HoldfastError),
+            wait=wait_exponential(RETRY_MIN_S, max=RETRY_MAX_S),
+            stop=stop_when_event_set(self._shared.stopping),
+            sleep=sleep_using_event(self._shared.stopping),
+            before_sleep=self._before_retry,
+            reraise=True,
+        )
         self._looked = monotonic()
 
     # -- what dramatiq's threads do
@@ -154,16 +162,8 @@ class CommandLane:
 
     def work(self, batch: CommandBatch) -> None:
         """Run a batch until it is through, however long a server is away."""
-        again = Retrying(
-            retry=retry_if_exception_type(HoldfastError),
-            wait=wait_exponential(RETRY_MIN_S, max=RETRY_MAX_S),
-            stop=stop_when_event_set(self._shared.stopping),
-            sleep=sleep_using_event(self._shared.stopping),
-            before_sleep=self._before_retry,
-            reraise=True,
-        )
         try:
-            batch.result = again(self._run, batch.deliveries)
+            batch.result = self._again(self._run, batch.deliveries)
         except HoldfastError as error:
             # We are stopping: what was not done is handed out again.
             self._turn.cache.clear()

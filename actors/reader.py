@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from datetime import datetime
 from itertools import chain, islice
@@ -97,8 +97,7 @@ class Reader:
             left = deadline - monotonic()
             if left <= 0:
                 raise ReplyTimeout(not_in_time(actor, timeout))
-            self.wait_for_more(actor, min(left, WAIT_STEP_S))
-            self.catch_up(actor)
+            self.follow(actor, min(left, WAIT_STEP_S))
         return actor.state
 
     def look(self, workflow: Any, key: str | int, at: int | datetime | None = None) -> Actor:
@@ -136,16 +135,21 @@ class Reader:
             message = f"records of {ref} were deleted, and its snapshot is of other code"
             raise HistoryError(message) from error
 
-    def wait_for_more(self, actor: Actor, timeout_s: float) -> bool:
-        """Wait until the log has more than was folded."""
-        return self._journal().wait(actor.ref, actor.seq, timeout_s)
+    def follow(self, actor: Actor, timeout_s: float) -> None:
+        """Wait until the log has more than was folded, and fold it."""
+        page = self._journal().follow(actor.ref, actor.seq, ENTRIES_PER_READ, timeout_s)
+        self.catch_up(actor, page or None)
 
-    def catch_up(self, actor: Actor) -> None:
+    def catch_up(self, actor: Actor, page: Sequence[tuple[int, bytes]] | None = None) -> None:
         """Fold what the log has more; all of it, where the log is no longer the one that was folded.
 
         A server that lost its end has another record under our last number, or none.
+
+        Args:
+            actor: Whose log.
+            page: What was read of it, from its last number on; None to read that.
         """
-        found = self._entries(actor.definition, actor.ref, max(0, actor.seq - 1))
+        found = self._entries(actor.definition, actor.ref, max(0, actor.seq - 1), page)
         first = next(found, None)
         if first is not None and (first[0] > actor.seq or first[1].command_id == actor.head):
             for seq, entry in chain([first], found):
@@ -159,13 +163,15 @@ class Reader:
     def _folded(self, definition: Definition, ref: Ref) -> Actor:
         return fold_with_fallback(self._journal(), definition, self._journal().read([ref])[0])
 
-    def _entries(self, definition: Definition, ref: Ref, after: int) -> Iterator[tuple[int, Any]]:
+    def _entries(
+        self, definition: Definition, ref: Ref, after: int, page: Sequence[tuple[int, bytes]] | None = None
+    ) -> Iterator[tuple[int, Any]]:
         while True:
-            found = self._journal().entries(ref, after, ENTRIES_PER_READ)
+            found = self._journal().entries(ref, after, ENTRIES_PER_READ) if page is None else page
             yield from _decoded(definition, ref, found)
             if len(found) < ENTRIES_PER_READ:
                 return
-            after = found[-1][0]
+            after, page = found[-1][0], None
 
 
 def _decoded(

@@ -96,7 +96,7 @@ def holdfast_rows(where: Ground, options: Options) -> list[Row]:
             ref, seq = tally.ref(key), seqs[key]
             seqs[key] += 1
             return watch.timed(
-                lambda: ports.journal.wait(ref, seq, TIMEOUT_S), lambda: client.send(Increment(key))
+                lambda: ports.journal.follow(ref, seq, 2, TIMEOUT_S), lambda: client.send(Increment(key))
             )
 
         def answered(number: int) -> None:

@@ -336,12 +336,13 @@ class MemoryJournal:
         found = ((seq, self.entries(ref, seq - 1, 1)) for ref, seq in wanted)
         return [entries[0][1] if entries and entries[0][0] == seq else None for seq, entries in found]
 
-    def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
+    def follow(self, ref: Ref, after: int, limit: int, timeout_s: float) -> list[tuple[int, bytes]]:
         """Wait for the log to grow."""
         with self._server.changed:
-            return self._server.changed.wait_for(
+            grown = self._server.changed.wait_for(
                 lambda: (self._server.instances.get(ref) or _Instance()).seq > after, timeout_s
             )
+            return self.entries(ref, max(0, after - 1), limit) if grown else []
 
     def barrier(self) -> None:
         """Promise nothing: memory is the level `memory`."""

@@ -261,15 +261,22 @@ class RedisJournal:
                 pipe.xrange(self._keys.log(ref), f"{seq}-0", f"{seq}-0")
             return [record_in(found[0][1]) if found else None for found in pipe.execute()]
 
-    def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
-        """Wait on the log; the server wakes us."""
-        deadline = time.monotonic() + timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            step_ms = max(1, int(min(left, WAIT_STEP_S) * 1000))
+    def follow(self, ref: Ref, after: int, limit: int, timeout_s: float) -> list[tuple[int, bytes]]:
+        """Wait on the log; the server wakes us, and reads then what we asked for in the same breath."""
+        log, deadline = self._keys.log(ref), time.monotonic() + timeout_s
+        while True:
+            left = deadline - time.monotonic()
             with unavailable(self._link):
-                if self._link.client.xread({self._keys.log(ref): f"{after}-0"}, count=1, block=step_ms):
-                    return True
-        return bool(self.entries(ref, after, 1))
+                pipe = self._link.client.pipeline(transaction=False)
+                if left > 0:
+                    step_ms = max(1, int(min(left, WAIT_STEP_S) * 1000))
+                    pipe.xread({log: f"{after}-0"}, count=1, block=step_ms)
+                pipe.xrange(log, f"({max(0, after - 1)}-0", "+", count=limit)
+                found = records_in(pipe.execute()[-1])
+            if found and found[-1][0] > after:
+                return found
+            if left <= 0:
+                return []
 
     def barrier(self) -> None:
         """Wait until this connection's writes are as durable as configured."""

@@ -217,8 +217,12 @@ class Journal(Protocol):
         """Return for each instance the first commands that are kept for it, in order: (command id, envelope)."""
         ...
 
-    def wait(self, ref: Ref, after: int, timeout_s: float) -> bool:
-        """Wait until the log has an entry after this sequence number; return whether it has."""
+    def follow(self, ref: Ref, after: int, limit: int, timeout_s: float) -> list[tuple[int, bytes]]:
+        """Wait until the log has an entry after this sequence number; return up to `limit`, or nothing if it has none.
+
+        The first is the one with this number, where that is there: so it can be seen whether the log is still the same.
+        `limit` is 2 at the least, therefore.
+        """
         ...
 
     def barrier(self) -> None:

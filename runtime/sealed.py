@@ -222,6 +222,13 @@ class SealedJournal(_Port):
             for seq, data in self._inner.entries(ref, after, limit)
         ]
 
+    def follow(self, ref: Ref, after: int, limit: int, timeout_s: float) -> list[tuple[int, bytes]]:
+        """Wait for a log to grow."""
+        return [
+            (seq, open_record(self._cipher, ref, seq, data))
+            for seq, data in self._inner.follow(ref, after, limit, timeout_s)
+        ]
+
     def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
         """Return single entries."""
         self._cipher.prepare(ref for ref, _ in wanted)

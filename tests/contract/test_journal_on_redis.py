@@ -127,7 +127,7 @@ def test_a_restarted_server_is_used_again(own_world: RedisWorld, redis_server: R
         lambda: journal.release([(REF, view.token)], "a"),
         lambda: journal.entries(REF, 0, 10),
         lambda: journal.entry([(REF, 1)]),
-        lambda: journal.wait(REF, 1, 5),
+        lambda: journal.follow(REF, 1, 10, 5),
         lambda: journal.effects(0, 10),
         lambda: journal.timers(0, 10),
         lambda: directory.instances("order"),
@@ -169,7 +169,7 @@ def test_waiting_ends_with_the_server(own_world: RedisWorld, redis_server: Redis
     Who waits on a log when the server is killed is told so, and not left waiting.
     """
     journal = own_world.journal()
-    waiting = begin(lambda: journal.wait(REF, 0, 60))
+    waiting = begin(lambda: journal.follow(REF, 0, 10, 60))
     eventually(lambda: any(client["cmd"] == "xread" for client in own_world.client.client_list()))
     redis_server.kill()
 

@@ -209,7 +209,9 @@ def test_waiting_ends_at_once_when_there_is_something(world: World) -> None:
     _grow(world, 3)
     journal = world.journal()
 
-    assert [True, True, True] == [journal.wait(REF, 2, 60), journal.wait(REF, 0, 60), journal.wait(REF, 2, 0)]
+    found = [journal.follow(REF, 2, 10, 60), journal.follow(REF, 0, 2, 60), journal.follow(REF, 2, 10, 0)]
+    assert [[2, 3], [1, 2], [2, 3]] == [[seq for seq, _ in entries] for entries in found]
+    assert found[0] == journal.entries(REF, 1, 10)
 
 
 @pytest.mark.parametrize("length", [0, 3])
@@ -221,15 +223,15 @@ def test_waiting_ends_when_another_commits(world: World, length: int) -> None:
         _grow(world, length)
     journal = world.journal()
     start = time.monotonic()
-    waiting = begin(lambda: journal.wait(REF, length, 120))
-    shorter = begin(lambda: world.journal().wait(REF, length, 0.1))
+    waiting = begin(lambda: journal.follow(REF, length, 10, 120))
+    shorter = begin(lambda: world.journal().follow(REF, length, 10, 0.1))
 
-    assert shorter.result(SECONDS_MAX) is False
+    assert shorter.result(SECONDS_MAX) == []
     assert not waiting.done()
 
     _grow(world, length + 1)
 
-    assert waiting.result(SECONDS_MAX) is True
+    assert waiting.result(SECONDS_MAX)[-1][0] == length + 1
     assert time.monotonic() - start < 60
 
 
@@ -241,7 +243,7 @@ def test_waiting_ends_when_the_time_is_over(world: World, timeout_s: float) -> N
     _grow(world, 3)
     start = time.monotonic()
 
-    assert world.journal().wait(REF, 3, timeout_s) is False
+    assert world.journal().follow(REF, 3, 10, timeout_s) == []
     assert time.monotonic() - start >= timeout_s
 
 
@@ -250,23 +252,23 @@ def test_waiting_is_not_ended_by_others(world: World) -> None:
     Commits to other instances, and checks of this one, wake nobody.
     """
     view = _grow(world, 1)
-    waiting = begin(lambda: world.journal().wait(REF, 1, 0.5))
+    waiting = begin(lambda: world.journal().follow(REF, 1, 10, 0.5))
     journal = world.journal(leases=False)
     while not waiting.done():
         write(journal, controls.ref(f"x-{time.monotonic_ns()}"), "c-1")
         journal.commit([controls.commit(view)], "a")
 
-    assert waiting.result(SECONDS_MAX) is False
+    assert waiting.result(SECONDS_MAX) == []
 
 
 def test_many_wait_for_one(world: World) -> None:
     """
     A commit wakes all that wait for it.
     """
-    waiting = [begin(lambda: world.journal().wait(REF, 0, 120)) for _ in range(5)]
+    waiting = [begin(lambda: world.journal().follow(REF, 0, 10, 120)) for _ in range(5)]
     _grow(world, 1)
 
-    assert [True] * 5 == [one.result(SECONDS_MAX) for one in waiting]
+    assert [1] * 5 == [one.result(SECONDS_MAX)[0][0] for one in waiting]
 
 
 def test_a_log_can_be_followed(world: World) -> None:
@@ -276,8 +278,9 @@ def test_a_log_can_be_followed(world: World) -> None:
     journal = world.journal()
     writer = begin(lambda: _write_on(world, Opened(REF, 0, "", 0, RunState.RUNNING, None, ()), 100))
     seen: list[int] = []
-    while len(seen) < 100 and journal.wait(REF, len(seen), SECONDS_MAX):
-        seen += [seq for seq, _ in journal.entries(REF, len(seen), 7)]
+    while len(seen) < 100 and (found := journal.follow(REF, len(seen), 7, SECONDS_MAX)):
+        assert found[0][0] == max(1, len(seen))
+        seen += [seq for seq, _ in found if seq > len(seen)]
     writer.result(SECONDS_MAX)
 
     assert [1] + [1] * 99 == [seen[0]] + [after - before for before, after in pairwise(seen)]

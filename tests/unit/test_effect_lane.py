@@ -8,21 +8,22 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 import pytest
 
-from holdfast.actors import runners, wiring
+from holdfast.actors import effect_desk, effects, runners, wiring
 from holdfast.actors.effects import EffectLane, EffectPorts
 from holdfast.brokers.memory import MemoryMembership, MemoryPublisher, MemoryServer
+from holdfast.brokers.memory_effects import MemoryEffects
 from holdfast.runtime.app import App
 from holdfast.runtime.codec import decode_envelope, encode
 from holdfast.runtime.config import Settings
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.effect import EffectContext
-from holdfast.runtime.effect_queue import HeldBy, Ticket
+from holdfast.runtime.effect_queue import START, HeldBy, Ticket, Waiting
 from holdfast.runtime.limit import Limit, Rate, Want
 from holdfast.runtime.loopback import Loopback
 from holdfast.runtime.message import Command
@@ -76,15 +77,24 @@ class Bench:
         """
         self.ports().effects.begin([ticket], owner)
 
-    def work(self) -> None:
+    def open(self) -> EffectLane:
         """
-        Serve the partition until nothing is left in its outbox.
+        Serve the partition.
         """
         ports = EffectPorts(
             self.ports(), self.ports(), self.ports(), Loopback().publisher(MemoryPublisher(self.server))
         )
+        if self.lane is not None:
+            self.lane.close()
         lane = self.lane = EffectLane("effect", "we", self.app, ports, self.settings)
         lane.assign(PARTITION)
+        return lane
+
+    def work(self) -> None:
+        """
+        Serve the partition until nothing is left in its outbox.
+        """
+        lane = self.open()
 
         def is_done() -> bool:
             batch = lane.take(0.01)
@@ -491,3 +501,89 @@ def test_what_runs_elsewhere_uses_up_no_rate(bench: Bench, monkeypatch: pytest.M
     thread.join()
 
     assert [1] == turns
+
+
+class Known:
+    """
+    An outbox that has nothing but what was read before, as after commits that began everything themselves.
+    """
+
+    def __init__(self, ticket: Ticket, entry: bytes) -> None:
+        self.found = [Waiting(PARTITION, ticket.position, entry)]
+        self.reads = 0
+        self.read = threading.Event()
+
+    def arrivals(self, *_: Any) -> list[Waiting]:
+        self.reads += 1
+        self.read.set()
+        return self.found
+
+
+def test_an_outbox_with_nothing_new_is_left_alone_until_there_is_news(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    What no commit begins is read at once, however long it was not to be looked.
+    """
+    monkeypatch.setattr(effects, "LULL_MIN_S", 600.0)
+    monkeypatch.setattr(effects, "LULL_MAX_S", 600.0)
+
+    @bench.app.effect(ChargeCard, limit=Limit(1))
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None: ...
+
+    ticket = bench.put(id="c-1:0")
+    lane = bench.open()
+    (job,) = lane.take(5.0) or []
+    known: Any = Known(ticket, job.data)
+    lane._ports = replace(lane._ports, reading=replace(bench.ports(), effects=known))
+    monkeypatch.setattr(lane._hand, "_cursors", {PARTITION: START})
+    assert lane.take(5.0) is None
+    known.read.clear()
+    taking = threading.Thread(target=lambda: lane.take(5.0))
+    taking.start()
+    assert not known.read.wait(0.2)
+
+    assert [None] == lane.reserve(PARTITION, [controls.effect("c-2:0")])
+    assert known.read.wait(60)
+    assert known.reads == 2
+    taking.join(60)
+
+
+def test_effects_that_end_together_are_taken_out_together(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    One round trip for those that are done within a moment of each other; and at once for as many as make one worth it.
+    """
+    finished: list[int] = []
+    honest = MemoryEffects.finish
+
+    def finish(self: MemoryEffects, tickets: Any, *args: Any) -> list[bool]:
+        finished.append(len(tickets))
+        return honest(self, tickets, *args)
+
+    monkeypatch.setattr(MemoryEffects, "finish", finish)
+    monkeypatch.setattr(effect_desk, "GATHER_S", 600.0)
+    monkeypatch.setattr(effect_desk, "GATHER_MAX", 7)
+
+    @bench.app.effect(ChargeCard)
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None: ...
+
+    for number in range(7):
+        bench.put(id=f"c-{number}:0")
+    bench.work()
+
+    assert [7] == finished
+
+
+def test_an_effect_that_ends_alone_is_not_kept_waiting(bench: Bench) -> None:
+    """
+    Nor the last ones of many.
+    """
+
+    @bench.app.effect(ChargeCard)
+    def charge(effect: ChargeCard, ctx: EffectContext) -> None: ...
+
+    for number in range(3):
+        bench.put(id=f"c-{number}:0")
+        bench.work()

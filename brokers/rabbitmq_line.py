@@ -160,7 +160,9 @@ class Line:
         if not returned[-1].redeliveries or count in (self._waiting, self._prefetch):
             self._hand_on(count)
         else:
-            self._loop.later(QUIET_S, lambda: self._hand_on(count))
+            # In two halves: a process that stood still meanwhile reads what has arrived between them.
+            half_s = QUIET_S / 2
+            self._loop.later(half_s, lambda: self._loop.later(half_s, lambda: self._hand_on(count)))
 
     def _hand_on(self, count: int) -> None:
         """Hand on what was kept back, in its order, if there is still no more than `count`."""

@@ -198,7 +198,6 @@ class CommandLane:
             faults.reach(Point.DEAD_LETTERS_WRITTEN)
         if result.refusals:
             ports.answers.remember([(p, name, encode(answer)) for p, name, answer in result.refusals])
-            faults.reach(Point.REFUSALS_REMEMBERED)
         if result.observed:
             ports.observations.observe(result.observed)
         for ref in result.over:

@@ -208,8 +208,12 @@ class MemoryJournal:
             return Conflict(instance.seq)
         if claims and commit.token == 0 and instance.seq:
             return Fenced(instance.token)
+        partition, told = commit.ref.partition, self._server.refusals
+        if any((partition, name) in told for name in commit.unless_refused):
+            return Conflict(instance.seq)
         if commit.unique_until_ms and now >= commit.unique_until_ms:
             return Conflict(instance.seq)
+        told.update({(partition, name): answer for name, answer in commit.refusals})
         if commit.empty:
             return Committed(commit.token)
         parked, crowded_out = self._park(commit, instance)

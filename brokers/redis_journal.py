@@ -67,6 +67,7 @@ class RedisJournal:
         self._keys = Keys(settings.namespace)
         self._lease_ms = settings.lease_ms
         self._leases = settings.leases
+        self._refusals_ms = settings.refusals_s * 1000
         self._barrier = barrier
 
     def open(self, refs: Sequence[Ref], owner: str) -> list[Opened | Held]:
@@ -164,6 +165,8 @@ class RedisJournal:
             own.timer_names(partition),
             own.serving(partition),
             own.begun(partition),
+            own.refused(partition),
+            own.refused_at(partition),
         ]
         for commit in commits:
             ref = commit.ref
@@ -175,7 +178,7 @@ class RedisJournal:
             )
         blobs: list[bytes] = []
         ones = [_commit_one(commit, blobs, self._more(commit, keys, blobs)) for commit in commits]
-        call = CommitCall(owner, self._lease_ms, self._leases, ones)
+        call = CommitCall(owner, self._lease_ms, self._leases, self._refusals_ms, ones)
         return Call(Script.COMMIT, keys, (encode(call), *blobs))
 
     def _more(self, commit: Commit, keys: list[str], blobs: list[bytes]) -> MoreCall | None:
@@ -350,6 +353,8 @@ def _commit_one(commit: Commit, blobs: list[bytes], more: MoreCall | None) -> Co
         ]
         if commit.begins
         else None,
+        [(name, _placed(answer, blobs)) for name, answer in commit.refusals] if commit.refusals else None,
+        commit.unless_refused or None,
     )
 
 

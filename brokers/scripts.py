@@ -122,6 +122,9 @@ class CommitOne(msgspec.Struct, frozen=True, omit_defaults=True):
     more: MoreCall | None = None
     #: For each effect its name, if it is to begin, else nothing.
     begins: Sequence[str] | None = None
+    #: Names of refused commands, each with where in ARGV its answer is; and of those that may have been refused.
+    refusals: Sequence[tuple[str, int]] | None = None
+    unless: Sequence[str] | None = None
 
 
 class CommitCall(msgspec.Struct, frozen=True):
@@ -130,6 +133,8 @@ class CommitCall(msgspec.Struct, frozen=True):
     owner: str
     lease_ms: int
     leases: bool
+    #: How long refusals are remembered.
+    refusals_ms: int
     commits: Sequence[CommitOne]
 
 

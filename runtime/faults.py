@@ -24,7 +24,6 @@ class Point(StrEnum):
     SNAPSHOT = "snapshot"
     LOG_TRIMMED = "log-trimmed"
     DEAD_LETTERS_WRITTEN = "dead-letters-written"
-    REFUSALS_REMEMBERED = "refusals-remembered"
     BARRIER_PASSED = "barrier-passed"
     EFFECTS_STARTED = "effects-started"
     REPLIED = "replied"

@@ -110,6 +110,11 @@ class Commit:
     dead: Sequence[DeadLetter] = ()
     #: With `wipe`, and where payloads are encrypted: what takes the place of the instance's data key.
     secret: bytes = b""
+    #: Refusals that callers are about to be told, to be remembered together with the commit: the name of the command in
+    #: its partition, and the answer.
+    refusals: Sequence[tuple[str, bytes]] = ()
+    #: Names of commands that another may have refused meanwhile: if one was, the commit is a conflict.
+    unless_refused: Sequence[str] = ()
     #: Which of `effects` begin their first attempt with this commit, the journal's owner their holder, if that serves
     #: the partition's effects; none where it is empty.
     begins: Sequence[bool] = ()

@@ -203,6 +203,10 @@ class SealedJournal(_Port):
             parks=[park._replace(body=self._seal_body(park.body)) for park in commit.parks],
             wipe=wipe,
             dead=[self._seal_letter(letter) for letter in commit.dead],
+            refusals=[
+                (name, seal_refusal(cipher, Place(ref, "refusal", name), answer))
+                for name, answer in commit.refusals
+            ],
             secret=secret,
         )
 
@@ -370,17 +374,22 @@ class SealedFeed(_Port):
         return replace(one, error=change(place, one.error), traceback=change(place, one.traceback))
 
 
+def seal_refusal(cipher: Cipher, place: Place, data: bytes) -> bytes:
+    """Return a refusal with what it says encrypted."""
+    answer = _answer_decoder.decode(data)
+    return encode(
+        replace(answer, reason="", details=cipher.seal(place, encode((answer.reason, answer.details))))
+    )
+
+
 class SealedAnswers(_Port):
     """Answers on their way, and refusals that are remembered."""
 
     def remember(self, refusals: Sequence[tuple[int, str, bytes]]) -> None:
         """Keep refusals."""
-        self._inner.remember([(p, name, self._refusal(name, answer)) for p, name, answer in refusals])
-
-    def _refusal(self, name: str, data: bytes) -> bytes:
-        answer = _answer_decoder.decode(data)
-        told = self._cipher.seal(self._place(name), encode((answer.reason, answer.details)))
-        return encode(replace(answer, reason="", details=told))
+        self._inner.remember(
+            [(p, name, seal_refusal(self._cipher, self._place(name), answer)) for p, name, answer in refusals]
+        )
 
     def recall(self, wanted: Sequence[tuple[int, str]]) -> list[bytes | None]:
         """Return refusals; one that cannot be opened is still a refusal."""

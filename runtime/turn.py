@@ -10,7 +10,7 @@ in that order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,6 +23,7 @@ from holdfast.runtime.actor import Actor, UnusableSnapshot, fold
 from holdfast.runtime.app import App
 from holdfast.runtime.cache import ActorCache
 from holdfast.runtime.clock import Clock
+from holdfast.runtime.codec import encode
 from holdfast.runtime.dead_letter import sentence_of, shortened
 from holdfast.runtime.definition import Definition
 from holdfast.runtime.errors import HistoryError, UnknownType
@@ -197,6 +198,9 @@ class Turn:
             rounds += 1
             if not standing and not conflicts:
                 break  # what is left waits for somebody else
+            if conflicts:
+                # What another has decided there may be refusals as well.
+                self._without_the_refused(result, list(pending.values()))
         for box in pending.values():
             result.waiting.add(box.ref)
             self._scribe.defer(result, box.ref, box.letters)
@@ -262,12 +266,7 @@ class Turn:
 
     def _without_the_refused(self, result: TurnResult, boxes: list[Mailbox]) -> list[Mailbox]:
         """Answer what was refused before with that refusal: its sender may have been told."""
-        wanted = [
-            (box, letter)
-            for box in boxes
-            for letter in box.letters
-            if letter.envelope.reply_to is not None or letter.delivery.redeliveries
-        ]
+        wanted = [(box, letter) for box in boxes for letter in box.letters if _may_be_refused(letter)]
         if not wanted:
             return boxes
         found = self._answers.recall(
@@ -311,6 +310,8 @@ class Turn:
                 self._write_with(plan)
         faults.reach(Point.DECIDED)
         to_commit = [plan for plan in plans if plan.needs_check]
+        for plan in to_commit:
+            _with_refusals(plan, result.refused.get(plan.actor.ref, ()))
         head_start = self._head_start
         if head_start is not None:
             head_start.reserve([plan.commit for plan in to_commit])
@@ -527,6 +528,7 @@ class Turn:
         moved = plan.moved or plan.run_state is RunState.DATA_DELETED
         if moved or plan.duplicates:
             self._scribe.note_ends(result, plan, plan.answers if moved else ())
+        remembered = {name for name, _ in plan.commit.refusals}
         for letter, answer in plan.answers:
             if answer.duplicate:
                 result.duplicates += 1
@@ -537,9 +539,10 @@ class Turn:
             elif answer.kind == "parked":
                 result.parked += 1
             if answer.kind == "rejected" and letter.envelope.reply_to is not None:
-                first = replace(answer, duplicate=False) if answer.duplicate else answer
-                ref = plan.actor.ref
-                result.refusals.append((ref.partition, name_in_partition(ref, letter), first))
+                ref, name = plan.actor.ref, name_in_partition(plan.actor.ref, letter)
+                # One for whom there was no room is refused by the commit itself, which could not remember it.
+                if name not in remembered:
+                    result.refusals.append((ref.partition, name, answer))
             placed = bool(plan.position) and answer.kind == "accepted"
             placed_answer = replace(answer, position=plan.position) if placed else answer
             self._scribe.reply(result, plan.actor.ref, letter, placed_answer)
@@ -598,6 +601,34 @@ class Turn:
                 if keep is not None and snapshot.seq > keep:
                     self._journal.trim(ref, snapshot.seq - keep)
                     faults.reach(Point.LOG_TRIMMED)
+
+
+def _with_refusals(plan: Plan, ours: Collection[str]) -> None:
+    """Have a commit remember what it refuses to callers who wait, and hold only where no other has refused what it decides.
+
+    A worker that stands still between the two would tell its callers of refusals that nobody knows of, and of commands
+    that are long since accepted elsewhere. `ours` are the commands that this turn has refused before.
+    """
+    ref, commit = plan.actor.ref, plan.commit
+    refusals: dict[str, bytes] = {}
+    unless: list[str] = []
+    for letter, answer in plan.answers:
+        envelope = letter.envelope
+        if answer.kind == "rejected" and envelope.reply_to is not None:
+            first = replace(answer, duplicate=False) if answer.duplicate else answer
+            refusals[name_in_partition(ref, letter)] = encode(first)
+        if _may_be_refused(letter) and envelope.id not in ours:
+            unless.append(name_in_partition(ref, letter))
+    unless += [name_in_partition(ref, letter) for letter, _ in plan.failures if _may_be_refused(letter)]
+    commit.refusals, commit.unless_refused = tuple(refusals.items()), unless
+
+
+def _may_be_refused(letter: Letter) -> bool:
+    """Return whether the sender of a command may have been told by another that it was refused.
+
+    Of what is kept for a paused instance that was asked before it was kept.
+    """
+    return not letter.parked and (letter.envelope.reply_to is not None or letter.delivery.redeliveries > 0)
 
 
 def _known(actors: Iterable[Actor]) -> list[Known]:

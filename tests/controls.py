@@ -355,6 +355,14 @@ def commit(view: Opened | Ref, *command_ids: str, **changes: Any) -> Commit:
     return Commit(view.ref, view.seq, view.head, view.token, **(values | changes))
 
 
+def refusal(command_id: str, of: Ref | None = None) -> tuple[str, bytes]:
+    """
+    The name in its partition of a command that was refused, and what its sender is told.
+    """
+    answer = Answer(command_id, "rejected", reason="no", details=encode({"amount": 7}))
+    return f"{(of or ref()).scope}:{command_id}", encode(answer)
+
+
 def dead_letter(letter_id: str = "0.d-1", **changes: Any) -> DeadLetter:
     """
     A command that was given up on; its id says in which partition.

@@ -7,16 +7,19 @@
 -- KEYS[5]  readers   hash     |
 -- KEYS[6]  names     zset     |
 -- KEYS[7]  serving   hash     |
--- KEYS[8]  begun     hash    /
--- KEYS[9 + 4i .. 12 + 4i]  actor hash, log stream, directory zset of the run state before and after, of commit i
+-- KEYS[8]  begun     hash     |
+-- KEYS[9]  refused   hash     |
+-- KEYS[10] refused-at  zset  /
+-- KEYS[11 + 4i .. 14 + 4i]  actor hash, log stream, directory zset of the run state before and after, of commit i
 -- KEYS[.. end]  for each commit with `more`, from KEYS[more.keys] on: parked zset and bodies hash, snap hash of the
 --          instance; dead zset and dead-letters hash of the partition; observations stream of the instance; with
 --          `secret` the secrets hash of the partition
--- ARGV[1]  msgpack of the struct `CommitCall` in scripts.py: owner, lease_ms, leases, commits;
+-- ARGV[1]  msgpack of the struct `CommitCall` in scripts.py: owner, lease_ms, leases, refusals_ms, commits;
 --          each commit: workflow, key, seq, head, token, entries, new_head, was, run_state, effects, cancels, timers
---          and, where there is any of that, begins: for each effect its name if it is to begin, else ''; and more: parks, parks_max, unparks, reason, unique, until, wipe, dead, scope,
---          secret
--- ARGV[2 ..]  the bytes of entries, effects and timers; the commits say which is whose
+--          and, where there is any of that, begins: for each effect its name if it is to begin, else ''; refusals:
+--          pairs of the name of a command and where its answer is; unless: names of commands that may have been
+--          refused by another; and more: parks, parks_max, unparks, reason, unique, until, wipe, dead, scope, secret
+-- ARGV[2 ..]  the bytes of entries, effects, timers and answers; the commits say which is whose
 --
 -- Returns for each commit one of
 --   {'committed', token, feed id, parked, ids, positions}   everything was written (with nothing to write: the view still holds); the
@@ -25,8 +28,8 @@
 --                                   those that there was no room to keep; positions are where the effects are whose
 --                                   holder the owner has become: with their first attempt counted, as begin.lua does
 --   {'fenced', token}      the lease is another's; nothing was written
---   {'conflict', seq}      the log is not where the caller thought, or its claim on a unique key has run out; nothing
---                          was written
+--   {'conflict', seq}      the log is not where the caller thought, its claim on a unique key has run out, or another
+--                          has refused one of its commands, and its sender may know; nothing was written
 --   {'ahead', seq}         the log has entries beyond its instance, which is where the caller thought; nothing was
 --                          written, and trying again helps nobody
 --
@@ -77,6 +80,14 @@ local function wipe(actor, log, last, entry, more)
   if more.secret then redis.call('HSET', KEYS[more.keys + 6], more.scope, ARGV[more.secret]) end
 end
 
+-- Whether another has refused a command that is about to be decided. What it was told is remembered by the very commit
+-- that found the view to hold, so it is known here, whoever slept for however long in between.
+local function told(names)
+  for _, name in ipairs(names or {}) do
+    if redis.call('HEXISTS', KEYS[9], name) == 1 then return true end
+  end
+end
+
 local call = cmsgpack.unpack(ARGV[1])
 local owner = call.owner
 local time = redis.call('TIME')
@@ -85,8 +96,20 @@ local feeding = redis.call('EXISTS', KEYS[5]) == 1
 local serving
 local replies = {}
 
+-- Remember what callers are about to be told; see refuse.lua.
+local function remember(refusals)
+  for _, one in ipairs(refusals) do
+    redis.call('HSET', KEYS[9], one[1], ARGV[one[2]])
+    redis.call('ZADD', KEYS[10], now, one[1])
+  end
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[10], '-inf', now - call.refusals_ms, 'LIMIT', 0, 100)) do
+    redis.call('HDEL', KEYS[9], name)
+    redis.call('ZREM', KEYS[10], name)
+  end
+end
+
 for i, commit in ipairs(call.commits) do
-  local k = 9 + 4 * (i - 1)
+  local k = 11 + 4 * (i - 1)
   local actor, log, directory_before, directory_after = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
   local seq, head, token, holder = unpack(redis.call('HMGET', actor, 'seq', 'head', 'token', 'owner'))
   local exists = seq
@@ -100,15 +123,17 @@ for i, commit in ipairs(call.commits) do
     replies[i] = {'conflict', seq}
   elseif claims and commit.token == 0 and exists then
     replies[i] = {'fenced', token}
-  elseif more and more['until'] and now >= more['until'] then
+  elseif told(commit.unless) or more and more['until'] and now >= more['until'] then
     replies[i] = {'conflict', seq}
   elseif #commit.entries == 0 and not more and not exists and redis.call('EXISTS', log) == 1 then
     replies[i] = {'ahead', seq} -- what is refused here would be refused for want of what the log has
   elseif #commit.entries == 0 and not more then
+    if commit.refusals then remember(commit.refusals) end
     replies[i] = {'committed', commit.token, '', parked}
   elseif #commit.entries > 0 and refused(log, seq + 1, ARGV[commit.entries[1]]) then
     replies[i] = {'ahead', seq}
   else
+    if commit.refusals then remember(commit.refusals) end
     if more and (more.parks or more.unparks or more.reason) then parked, crowded_out = park(actor, more) end
     for _, letter in ipairs(more and more.dead or {}) do
       redis.call('HSET', KEYS[more.keys + 4], letter.id, ARGV[letter.data])

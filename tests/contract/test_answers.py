@@ -3,17 +3,20 @@ Answers: what callers are told, and refusals that stay refused.
 """
 
 import threading
+from dataclasses import replace
 
 import pytest
 
 from holdfast.brokers.redis_link import RedisLink
 from holdfast.runtime.config import Settings
 from holdfast.runtime.errors import Overloaded, SettingsError
+from holdfast.runtime.ports import Committed, Conflict
 from tests import controls
 from tests.contract.threads import begin, together
-from tests.contract.worlds import RedisWorld, World
+from tests.contract.worlds import RedisWorld, World, log_of, opened
 from tests.support.processes import eventually
 
+REF = controls.ref()
 SECONDS_MAX = 40
 
 
@@ -63,6 +66,66 @@ def test_many_refusals_at_once(world: World) -> None:
     assert [answer for _, _, answer in refusals] == world.desk().recall(
         [(partition, command_id) for partition, command_id, _ in refusals]
     )
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_commit_remembers_what_it_refuses(world: World, count: int) -> None:
+    """
+    With records or with none: with the view, or not at all.
+    """
+    journal, ids = world.journal(), [f"c-{number}" for number in range(1, count + 1)]
+    refused = [controls.refusal("r-1"), controls.refusal("r-2")]
+    view = opened(journal.open([REF], "a")[0])
+    assert [Committed] == [
+        type(one) for one in journal.commit([controls.commit(view, *ids, refusals=refused)], "a")
+    ]
+    assert [answer for _, answer in refused] == world.desk().recall(
+        [(REF.partition, name) for name, _ in refused]
+    )
+
+    other = replace(controls.commit(view, "late", refusals=[controls.refusal("r-3")]), seq=7)
+    assert [Conflict(count)] == journal.commit([other], "a")
+    assert [None] == world.desk().recall([(REF.partition, controls.refusal("r-3")[0])])
+
+
+@pytest.mark.parametrize("leases", [True, False])
+@pytest.mark.parametrize("first", ["commit", "desk"])
+def test_what_another_has_refused_is_not_committed(world: World, first: str, leases: bool) -> None:
+    """
+    Whatever the view: nothing of such a commit is written, and the others are not hindered.
+    """
+    journal, other = world.journal(leases=leases), controls.ref("o-2")
+    (name, answer), (mine, _) = controls.refusal("c-1"), controls.refusal("c-2")
+    views = [opened(one) for one in journal.open([REF, other], "a")]
+    if first == "commit":
+        journal.commit([controls.commit(views[0], refusals=[(name, answer)])], "a")
+    else:
+        world.desk().remember([(REF.partition, name, answer)])
+    before = log_of(journal, REF)
+    commits = [
+        controls.commit(views[0], "c-1", unless_refused=[mine, name], refusals=[controls.refusal("r-9")]),
+        controls.commit(views[1], "d-1", unless_refused=[mine]),
+    ]
+    replies = journal.commit(commits, "a")
+
+    assert [Conflict(0), Committed] == [replies[0], type(replies[1])]
+    assert before == log_of(journal, REF)
+    assert [None] == world.desk().recall([(REF.partition, controls.refusal("r-9")[0])])
+    assert [Committed] == [
+        type(one) for one in journal.commit([controls.commit(views[0], "c-2", unless_refused=[mine])], "a")
+    ]
+
+
+def test_a_command_refused_and_decided_in_one_commit_is_no_conflict(world: World) -> None:
+    """
+    What a commit refuses itself does not stand against it.
+    """
+    journal = world.journal()
+    name, answer = controls.refusal("c-1")
+    commit = controls.commit(REF, "c-2", refusals=[(name, answer)], unless_refused=[name])
+
+    assert [Committed] == [type(one) for one in journal.commit([commit], "a")]
+    assert [answer] == world.desk().recall([(REF.partition, name)])
 
 
 def test_old_refusals_are_forgotten(world: World) -> None:

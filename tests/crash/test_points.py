@@ -31,7 +31,6 @@ COMMAND = [
     Point.COMMITTED,
     Point.UNIQUES_SETTLED,
     Point.SNAPSHOT,
-    Point.REFUSALS_REMEMBERED,
     Point.BARRIER_PASSED,
     Point.EFFECTS_STARTED,
     Point.REPLIED,

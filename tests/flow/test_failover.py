@@ -185,7 +185,7 @@ def test_a_primary_of_a_cluster_is_killed(namespace: str, tmp_path: Path) -> Non
     A primary of a cluster is killed with SIGKILL under load and its replica promoted: with replicated(1) all that was
     acknowledged is there, once and in order, and the workers go on by themselves.
     """
-    with RedisCluster(tmp_path / "cluster") as cluster:
+    with RedisCluster(tmp_path / "cluster", node_timeout_ms=5_000) as cluster:
         settings = quick(namespace, cluster.url, durability="replicated(1)")
         key = f"{{{namespace}.0}}:x"
         with house(settings, tmp_path) as home, home.crew(2) as crew:

@@ -4,6 +4,8 @@ Desk: a turn on ports in memory, with a clock that stands still.
 
 from typing import Any
 
+import msgspec
+
 from holdfast.brokers.memory import MemoryAnswers, MemoryJournal, MemoryServer
 from holdfast.brokers.memory_uniques import MemoryUniques
 from holdfast.runtime.app import App
@@ -77,6 +79,12 @@ class Desk:
         result = self.turn.run(deliveries)
         self.answers.remember([(partition, name, encode(one)) for partition, name, one in result.refusals])
         return result
+
+    def remembered(self) -> list[Answer]:
+        """
+        The refusals that somebody was told.
+        """
+        return [msgspec.msgpack.decode(data, type=Answer) for data in self.server.refusals.values()]
 
     def restart(self) -> None:
         """

@@ -2,12 +2,15 @@
 The turn: refusals are answered, remembered where somebody was told, and told again.
 """
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
 from holdfast.runtime.control import Pause, Resume
 from holdfast.runtime.outcome import Answer
-from tests.unit.desk import Desk, ref, replies, sent
+from tests.unit.desk import Desk, ids, ref, replies, sent
+from tests.unit.test_turn_conflicts import Rival
 from tests.unit.trouble import Do, Mood
 
 
@@ -49,7 +52,8 @@ def test_only_refusals_that_somebody_is_told_are_remembered() -> None:
 
     result = desk.run(sent(Do("t-1", "refuse"), "c-1"), sent(Do("t-1", "refuse"), "c-2", reply_to="me/c-2"))
 
-    assert ["c-2"] == [answer.command_id for _, _, answer in result.refusals]
+    assert ["c-2"] == [answer.command_id for answer in desk.remembered()]
+    assert [] == result.refusals
 
 
 def test_what_was_refused_stays_refused() -> None:
@@ -166,7 +170,8 @@ def test_a_remembered_refusal_is_the_first_outcome() -> None:
         sent(Do("t-1", "refuse"), "c-1", reply_to="you/c-1"),
     )
 
-    assert {False} == {answer.duplicate for _, _, answer in result.refusals}
+    assert (1, 1) == (result.rejected, result.duplicates)
+    assert [False] == [answer.duplicate for answer in desk.remembered()]
 
 
 def test_a_refusal_is_of_one_instance() -> None:
@@ -208,3 +213,70 @@ def test_a_refusal_without_details_has_none() -> None:
     result = desk.run(sent(Do("t-1"), "c-1"), sent(Do("t-1", "even"), "c-2", reply_to="me/c-2"))
 
     assert Answer("c-2", "rejected", reason="odd") == replies(result)["me/c-2"]
+
+
+# -- by another worker, which stood still in between
+
+
+def meanwhile(first: Callable[[Desk], None], *, leases: bool = False) -> Desk:
+    """
+    A desk at which another worker does something between what ours looks up and what it commits.
+    """
+    desk = Desk(leases=leases)
+    desk.turn = desk.make_turn(
+        Rival(desk, 1, act=lambda _: first(Desk(desk.app, beside=desk, leases=leases)))
+    )
+    return desk
+
+
+@pytest.mark.parametrize("redeliveries", [0, 1])
+def test_what_another_refuses_just_before_our_commit_is_refused(redeliveries: int) -> None:
+    """
+    Our worker has looked, and found no refusal. Before it commits, another, which had slept, has refused the command on
+    the state that both know, and told its sender: so it is not accepted, though nothing else has changed.
+    """
+
+    def refuse(other: Desk) -> None:
+        # The same command: what it is decided to be is up to the mood that was sent along.
+        other.run(sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"))
+
+    desk = meanwhile(refuse)
+    result = desk.run(
+        sent(Do("t-1"), "c-1", reply_to="me/c-1", redeliveries=redeliveries), sent(Do("t-1"), "c-2")
+    )
+
+    assert ["c-2"] == desk.commands(ref())
+    assert [("rejected", "no")] == [(answer.kind, answer.reason) for answer in replies(result).values()]
+    assert (1, 1, 1) == (result.conflicts, result.accepted, result.duplicates)
+    assert ["c-1", "c-2"] == ids(result.done)
+
+
+def test_a_refusal_on_a_view_that_is_no_more_is_told_nobody() -> None:
+    """
+    Who slept and refuses on an old view finds that another has accepted the command: that is what its sender hears.
+    """
+
+    def accept(other: Desk) -> None:
+        other.run(sent(Do("t-1"), "c-1", reply_to="me/c-1", redeliveries=1))
+
+    desk = meanwhile(accept)
+    result = desk.run(sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"))
+
+    assert ["c-1"] == desk.commands(ref())
+    assert ["accepted"] == [answer.kind for answer in replies(result).values()]
+    assert [] == desk.remembered()
+
+
+def test_what_cannot_be_decided_and_another_has_refused_is_refused() -> None:
+    """
+    Its sender was told; a dead letter would be a second answer.
+    """
+
+    def refuse(other: Desk) -> None:
+        other.run(sent(Do("t-1", "refuse"), "c-1", reply_to="me/c-1"))
+
+    desk = meanwhile(refuse)
+    result = desk.run(sent(Do("t-1", "raise"), "c-1", reply_to="me/c-1"))
+
+    assert [] == result.dead
+    assert ["rejected"] == [answer.kind for answer in replies(result).values()]

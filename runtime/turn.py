@@ -613,12 +613,14 @@ def _with_refusals(plan: Plan, ours: Collection[str]) -> None:
     refusals: dict[str, bytes] = {}
     unless: list[str] = []
     for letter, answer in plan.answers:
-        envelope = letter.envelope
-        if answer.kind == "rejected" and envelope.reply_to is not None:
-            first = replace(answer, duplicate=False) if answer.duplicate else answer
-            refusals[name_in_partition(ref, letter)] = encode(first)
-        if _may_be_refused(letter) and envelope.id not in ours:
-            unless.append(name_in_partition(ref, letter))
+        reply_to = letter.envelope.reply_to
+        if reply_to is None and not letter.delivery.redeliveries:
+            continue
+        name = name_in_partition(ref, letter)
+        if answer.kind == "rejected" and reply_to is not None:
+            refusals[name] = encode(replace(answer, duplicate=False) if answer.duplicate else answer)
+        if not letter.parked and letter.envelope.id not in ours:
+            unless.append(name)
     unless += [name_in_partition(ref, letter) for letter, _ in plan.failures if _may_be_refused(letter)]
     commit.refusals, commit.unless_refused = tuple(refusals.items()), unless
 

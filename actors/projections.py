@@ -31,6 +31,7 @@ from holdfast.runtime.feed import (
     Feed,
     FeedEntry,
     Generations,
+    Order,
     ParkedKey,
     Parking,
     Reader,
@@ -87,8 +88,8 @@ class _Share:
     doubted: bool = False
     #: Whether there may be something behind the position.
     news: bool = True
-    #: ParkedKey instances of which a person wants a try now; True for one that is to be skipped.
-    ordered: dict[Ref, bool] = field(default_factory=dict)
+    #: What a person wants for parked instances now.
+    ordered: dict[Ref, Order] = field(default_factory=dict)
 
     def due(self, now_ms: int) -> list[Ref]:
         """Return the parked instances that are to be tried now."""
@@ -234,7 +235,8 @@ class ProjectionLane:
         failed = {one.ref: one for one in applied.parked}
         if failed:
             self._write_letters(track.reader, [one for one in applied.parked if one.given_up])
-            ports.parking.park(track.reader, applied.parked)
+            done = {ref: track.shares[ref.partition].ordered.get(ref, Order()) for ref in failed}
+            ports.parking.park(track.reader, applied.parked, done)
             faults.reach(Point.PARKED)
         freed = [work.ref for work in batch.works if work.parked is not None and work.ref not in failed]
         if freed:
@@ -412,18 +414,18 @@ class ProjectionLane:
         for one, order in self._ports.parking.parked(track.reader, sorted(found)):
             share = shares[one.partition]
             share.parked[one.ref] = one
-            if order:
-                share.ordered[one.ref] = order == "skip"
+            if order.verb:
+                share.ordered[one.ref] = order
             elif one.kind == "unreadable":
                 # This may be the code that can read it.
-                share.ordered[one.ref] = False
+                share.ordered[one.ref] = Order("retry")
         track.shares.update(shares)
 
     def _read_orders(self, track: _Track) -> None:
         for one, order in self._ports.parking.parked(track.reader, sorted(track.shares)):
-            if order:
+            if order.verb:
                 track.shares[one.partition].parked[one.ref] = one
-                track.shares[one.partition].ordered[one.ref] = order == "skip"
+                track.shares[one.partition].ordered[one.ref] = order
 
     def _gather(self) -> ProjectionBatch | None:
         """Return the next batch of whichever generation has one, each in its turn."""
@@ -448,10 +450,10 @@ class ProjectionLane:
         works = []
         for share in track.shares.values():
             for ref in share.due(now_ms):
-                one, skip = share.parked[ref], share.ordered.get(ref)
-                if skip is not None and not skip:
+                one, order = share.parked[ref], share.ordered.get(ref, Order())
+                if order.verb == "retry":
                     one = _fresh(one)
-                works.append(Work(ref, parked=one, skip=bool(skip)))
+                works.append(Work(ref, parked=one, skip=order.verb == "skip"))
         works = works[:WALK_MAX]
         if not works:
             return None

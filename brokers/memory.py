@@ -19,7 +19,7 @@ from holdfast.runtime.clock import Clock, SystemClock, from_ms, to_ms
 from holdfast.runtime.dead_letter import DeadLetter, Wanted
 from holdfast.runtime.effect_queue import Ended, Note
 from holdfast.runtime.errors import PublishFailed
-from holdfast.runtime.feed import Generations, ParkedKey, Reader
+from holdfast.runtime.feed import Generations, Order, ParkedKey, Reader
 from holdfast.runtime.instance import RunState
 from holdfast.runtime.keys import Ref
 from holdfast.runtime.observation import Observation
@@ -81,7 +81,8 @@ class _Reading:
     orders: dict[str, int] = field(default_factory=dict)
     readers: dict[tuple[int, Reader], ReaderState] = field(default_factory=dict)
     parked: dict[tuple[int, Reader], dict[Ref, ParkedKey]] = field(default_factory=dict)
-    orders_given: dict[tuple[int, Reader], dict[Ref, str]] = field(default_factory=dict)
+    ordered: int = 0
+    orders_given: dict[tuple[int, Reader], dict[Ref, Order]] = field(default_factory=dict)
     applied: dict[tuple[int, Reader], dict[Ref, int]] = field(default_factory=dict)
 
 

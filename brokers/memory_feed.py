@@ -8,10 +8,12 @@ from typing import Any
 
 from holdfast.brokers.memory import MemoryServer, ReaderState
 from holdfast.runtime.feed import (
+    NO_ORDERS,
     START,
     Behind,
     FeedEntry,
     Generations,
+    Order,
     ParkedKey,
     Place,
     Reader,
@@ -207,12 +209,16 @@ class MemoryFeed:
 
     # -- parking
 
-    def park(self, reader: Reader, parked: Sequence[ParkedKey]) -> None:
+    def park(
+        self, reader: Reader, parked: Sequence[ParkedKey], done: Mapping[Ref, Order] = NO_ORDERS
+    ) -> None:
         """Keep parked instances of a reader that is still known."""
         with self._server.changed:
             for one in parked:
                 if str(reader) in self._server.readers[one.partition]:
-                    self._shared.orders_given.get((one.partition, reader), {}).pop(one.ref, None)
+                    given = self._shared.orders_given.get((one.partition, reader), {})
+                    if one.ref in given and given[one.ref] == done.get(one.ref):
+                        del given[one.ref]
                     self._shared.parked.setdefault((one.partition, reader), {})[one.ref] = one
 
     def unpark(self, reader: Reader, refs: Sequence[Ref]) -> None:
@@ -222,11 +228,11 @@ class MemoryFeed:
                 self._shared.orders_given.get((ref.partition, reader), {}).pop(ref, None)
                 self._shared.parked.get((ref.partition, reader), {}).pop(ref, None)
 
-    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, str]]:
+    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, Order]]:
         """Return parked instances, the longest parked first."""
         with self._server.changed:
             found = [
-                (one, self._shared.orders_given.get((p, reader), {}).get(ref, ""))
+                (one, self._shared.orders_given.get((p, reader), {}).get(ref, Order()))
                 for p in partitions
                 for ref, one in self._shared.parked.get((p, reader), {}).items()
             ]
@@ -235,10 +241,12 @@ class MemoryFeed:
     def order(self, reader: Reader, refs: Sequence[Ref], order: str) -> list[bool]:
         """Note orders for those that are parked."""
         with self._server.changed:
+            self._shared.ordered += 1
+            given = Order(order, str(self._shared.ordered))
             found = [ref in self._shared.parked.get((ref.partition, reader), {}) for ref in refs]
             for ref, there in zip(refs, found, strict=True):
                 if there:
-                    self._shared.orders_given.setdefault((ref.partition, reader), {})[ref] = order
+                    self._shared.orders_given.setdefault((ref.partition, reader), {})[ref] = given
             orders = self._shared.orders
             orders[reader.projection] = orders.get(reader.projection, 0) + 1
             return found

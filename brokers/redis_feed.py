@@ -18,10 +18,12 @@ from holdfast.brokers.scripts import Call, Script
 from holdfast.runtime.codec import encode
 from holdfast.runtime.config import Settings
 from holdfast.runtime.feed import (
+    NO_ORDERS,
     START,
     Behind,
     FeedEntry,
     Generations,
+    Order,
     ParkedKey,
     Place,
     Reader,
@@ -298,31 +300,33 @@ class RedisFeed:
 
     # -- parking
 
-    def park(self, reader: Reader, parked: Sequence[ParkedKey]) -> None:
+    def park(
+        self, reader: Reader, parked: Sequence[ParkedKey], done: Mapping[Ref, Order] = NO_ORDERS
+    ) -> None:
         """Keep parked instances; see park.lua."""
-        self._park(reader, [(one.ref, encode(one)) for one in parked])
+        self._park(reader, [(one.ref, encode(one), done.get(one.ref, Order()).mark) for one in parked])
 
     def unpark(self, reader: Reader, refs: Sequence[Ref]) -> None:
         """Forget parked instances; see park.lua."""
-        self._park(reader, [(ref, b"") for ref in refs])
+        self._park(reader, [(ref, b"", "") for ref in refs])
 
-    def _park(self, reader: Reader, changes: Sequence[tuple[Ref, bytes]]) -> None:
+    def _park(self, reader: Reader, changes: Sequence[tuple[Ref, bytes, str]]) -> None:
         by_partition: dict[int, list[str | bytes]] = defaultdict(list)
-        for ref, data in changes:
-            by_partition[ref.partition] += (ref.scope, data)
+        for ref, data, done in changes:
+            by_partition[ref.partition] += (ref.scope, data, done)
         own = self._keys
         calls = [
             Call(
                 Script.PARK,
                 (own.feed_parked(p, reader), own.parked_orders(p, reader), own.readers(p)),
-                (str(reader), *pairs),
+                (str(reader), *changed),
             )
-            for p, pairs in by_partition.items()
+            for p, changed in by_partition.items()
         ]
         if calls:
             scripts.run(self._link, calls)
 
-    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, str]]:
+    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, Order]]:
         """Return parked instances and orders, the longest parked first."""
         with unavailable(self._link):
             pipe = self._link.client.pipeline(transaction=False)
@@ -331,7 +335,7 @@ class RedisFeed:
                 pipe.hgetall(self._keys.parked_orders(partition, reader))
             replies = pipe.execute()
         found = [
-            (_parked_decoder.decode(data), orders.get(scope, b"").decode())
+            (_parked_decoder.decode(data), _order(orders.get(scope, b"").decode()))
             for kept, orders in zip(replies[::2], replies[1::2], strict=True)
             for scope, data in kept.items()
         ]
@@ -352,6 +356,11 @@ class RedisFeed:
         with unavailable(self._link):
             self._link.client.hincrby(own.projections(), f"{reader.projection}/orders", 1)
         return found
+
+
+def _order(given: str) -> Order:
+    """Return an order as order.lua wrote it; one of the last release has no number."""
+    return Order(given.partition("#")[0], given)
 
 
 def _text(data: bytes | None) -> str | None:

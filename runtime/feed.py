@@ -231,19 +231,33 @@ class Feed(Protocol):
         ...
 
 
+class Order(NamedTuple):
+    """What a person ordered for a parked key."""
+
+    #: retry, skip, or empty for nothing.
+    verb: str = ""
+    #: What tells it from every other order for the key.
+    mark: str = ""
+
+
+NO_ORDERS: Mapping[Ref, Order] = {}
+
+
 class Parking(Protocol):
     """Keeps which keys a reader has parked; proved by tests/contract/test_parking.py."""
 
-    def park(self, reader: Reader, parked: Sequence[ParkedKey]) -> None:
-        """Keep parked keys; one that is known is replaced, and orders for it are done with."""
+    def park(
+        self, reader: Reader, parked: Sequence[ParkedKey], done: Mapping[Ref, Order] = NO_ORDERS
+    ) -> None:
+        """Keep parked keys; one that is known is replaced. Orders that were carried out are done with, newer ones stay."""
         ...
 
     def unpark(self, reader: Reader, refs: Sequence[Ref]) -> None:
         """Forget parked keys and the orders for them."""
         ...
 
-    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, str]]:
-        """Return parked keys, each with the order for it: retry, skip, or empty for none."""
+    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, Order]]:
+        """Return parked keys, each with the last order for it."""
         ...
 
     def order(self, reader: Reader, refs: Sequence[Ref], order: str) -> list[bool]:

@@ -29,7 +29,7 @@ from holdfast.runtime.codec import decode_envelope, encode, encode_envelope
 from holdfast.runtime.dead_letter import DeadLetter
 from holdfast.runtime.effect_queue import PendingEffect, PutOff, Ticket, Waiting
 from holdfast.runtime.errors import HoldfastError, NotDurable, PublishFailed, Unavailable, Undecodable
-from holdfast.runtime.feed import FeedEntry, ParkedKey, Reader
+from holdfast.runtime.feed import NO_ORDERS, FeedEntry, Order, ParkedKey, Reader
 from holdfast.runtime.keys import Ref, partition_of
 from holdfast.runtime.message import Envelope
 from holdfast.runtime.observation import Observation
@@ -357,11 +357,13 @@ class SealedFeed(_Port):
     def _record(self, ref: Ref, seq: int, data: bytes) -> bytes:
         return open_record(self._cipher, ref, seq, data, forgetting=True)
 
-    def park(self, reader: Reader, parked: Sequence[ParkedKey]) -> None:
+    def park(
+        self, reader: Reader, parked: Sequence[ParkedKey], done: Mapping[Ref, Order] = NO_ORDERS
+    ) -> None:
         """Keep parked keys."""
-        self._inner.park(reader, [self._told(one, self._cipher.seal_text) for one in parked])
+        self._inner.park(reader, [self._told(one, self._cipher.seal_text) for one in parked], done)
 
-    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, str]]:
+    def parked(self, reader: Reader, partitions: Sequence[int]) -> list[tuple[ParkedKey, Order]]:
         """Return parked keys."""
         return [
             (self._told(one, self._cipher.open_text), order)

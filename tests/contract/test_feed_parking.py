@@ -4,7 +4,9 @@ Parking: which instances a projection could not go on with, and what a person or
 
 from typing import Any
 
-from holdfast.runtime.feed import ParkedKey, Reader
+import pytest
+
+from holdfast.runtime.feed import Order, ParkedKey, Reader
 from holdfast.runtime.keys import Ref
 from tests import controls
 from tests.contract.worlds import FeedAndParking, World
@@ -47,8 +49,8 @@ def test_parked_instances_are_kept_as_they_were(world: World) -> None:
     ones = [parked(controls.ref(key), at_ms=controls.NOW_MS + n) for n, key in enumerate(controls.KEYS)]
     feed.park(READER, list(reversed(ones)))
 
-    assert [(one, "") for one in ones] == world.feed().parked(READER, EVERYWHERE)
-    assert [(one, "") for one in ones if one.partition == 1] == feed.parked(READER, [1])
+    assert [(one, Order()) for one in ones] == world.feed().parked(READER, EVERYWHERE)
+    assert [(one, Order()) for one in ones if one.partition == 1] == feed.parked(READER, [1])
     assert [] == feed.parked(OTHER, EVERYWHERE)
     assert len(ones) == sum(one.parked for one in feed.behind(READER))
 
@@ -61,9 +63,32 @@ def test_parking_again_replaces(world: World) -> None:
     feed.park(READER, [parked(ref)])
     feed.order(READER, [ref], "retry")
     again = parked(ref, attempts=6, skipped=(0, 1))
-    feed.park(READER, [again])
+    ((_, order),) = feed.parked(READER, EVERYWHERE)
+    feed.park(READER, [again], {ref: order})
 
-    assert [(again, "")] == feed.parked(READER, EVERYWHERE)
+    assert [(again, Order())] == feed.parked(READER, EVERYWHERE)
+
+
+@pytest.mark.parametrize("verb", ["retry", "skip"])
+def test_what_is_ordered_meanwhile_stays_ordered(world: World, verb: str) -> None:
+    """
+    While one order is being carried out another comes, or the same again: it is another, and is carried out as well.
+    """
+    feed, ref = registered(world), controls.ref()
+    feed.park(READER, [parked(ref)])
+    feed.order(READER, [ref], "retry")
+    ((_, first),) = feed.parked(READER, EVERYWHERE)
+    assert [True] == world.feed().order(READER, [ref], verb)
+    again = parked(ref, attempts=6)
+    feed.park(READER, [again], {ref: first})
+
+    ((found, second),) = feed.parked(READER, EVERYWHERE)
+    assert (again, verb) == (found, second.verb)
+    assert first != second
+    feed.park(READER, [again])
+    assert [(again, second)] == feed.parked(READER, EVERYWHERE)
+    feed.park(READER, [again], {ref: second})
+    assert [(again, Order())] == feed.parked(READER, EVERYWHERE)
 
 
 def test_orders_are_for_what_is_parked(world: World) -> None:
@@ -77,7 +102,7 @@ def test_orders_are_for_what_is_parked(world: World) -> None:
     assert [True, True, False] == world.feed().order(READER, refs, "retry")
     assert [True] == world.feed().order(READER, [refs[0]], "skip")
     assert {refs[0]: "skip", refs[1]: "retry"} == {
-        one.ref: order for one, order in feed.parked(READER, EVERYWHERE)
+        one.ref: order.verb for one, order in feed.parked(READER, EVERYWHERE)
     }
     assert feed.generations("books")[1] > before
 
@@ -93,7 +118,7 @@ def test_what_is_let_go_is_gone(world: World) -> None:
 
     assert [refs[1]] == [one.ref for one, _ in feed.parked(READER, EVERYWHERE)]
     feed.park(READER, [parked(refs[0], at_ms=0)])
-    assert ["", "skip"] == [order for _, order in feed.parked(READER, EVERYWHERE)]
+    assert ["", "skip"] == [order.verb for _, order in feed.parked(READER, EVERYWHERE)]
 
 
 def test_a_removed_reader_parks_nothing(world: World) -> None:

@@ -109,6 +109,8 @@ class Desk:
         self._watch_at = 0.0
         #: Until when what is done waits for others; None while nothing does. Whoever adds to them reads it as well.
         self._finish_at: float | None = None
+        #: Whether something that is done waits for nobody: a person may look for its dead letter.
+        self._pressing = False
         self._renew_at = 0.0
         self._thread = pace.thread(self._run, "holdfast-effect-desk")
 
@@ -227,8 +229,10 @@ class Desk:
 
     def _done(self, job: Job) -> None:
         self._sent.append(job)
+        if job.letter is not None:
+            self._pressing = True
         # The desk forgets the time before it takes them, so that none is left behind.
-        if self._finish_at is None or len(self._sent) >= GATHER_MAX:
+        if self._pressing or self._finish_at is None or len(self._sent) >= GATHER_MAX:
             self.wake()
 
     # -- the desk's own thread
@@ -267,8 +271,9 @@ class Desk:
         now = self._clock.monotonic()
         if self._sent and self._finish_at is None:
             self._finish_at = now + GATHER_S
-        if len(self._sent) >= GATHER_MAX or (self._finish_at is not None and now >= self._finish_at):
-            self._finish_at = None
+        over = self._finish_at is not None and now >= self._finish_at
+        if over or self._pressing or len(self._sent) >= GATHER_MAX:
+            self._finish_at, self._pressing = None, False
             self._finish()
         if self._delays:
             self._put_off()

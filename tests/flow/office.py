@@ -101,6 +101,14 @@ class Office:
         """
         return self.client.dead_letters.list(workflow="errand", key=errand, kind="effect")
 
+    def letter(self, errand: str) -> DeadLetter:
+        """
+        Return the one dead letter of an errand's effects; the errand may have been told before it is written.
+        """
+        eventually(lambda: bool(self.letters(errand)), PATIENCE_S)
+        (letter,) = self.letters(errand)
+        return letter
+
     def pending(self) -> list[PendingEffect]:
         """
         Return what waits and runs.

@@ -118,7 +118,7 @@ def test_an_effect_that_kills_its_workers_is_found_out(place: Office) -> None:
         for number in range(20):
             assert 1 == len(place.notes(f"n-{number}", 1))
             assert [] == place.letters(f"n-{number}")
-        (letter,) = place.letters("killer")
+        letter = place.letter("killer")
         assert ("it may kill its worker" in letter.error, 3) == (True, letter.attempts)
         assert 3 == len(place.calls("killer"))
 

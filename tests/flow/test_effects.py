@@ -106,7 +106,7 @@ def test_a_bad_handler_hurts_nobody(desk: Office, kind: str, how: str, error: st
     assert f"gave up after {attempts}" in note
     assert error in note
     desk.await_idle()
-    (letter,) = desk.letters(name)
+    letter = desk.letter(name)
     kinds = {"thread": "OnThread", "loop": "OnLoop"}
     assert (attempts, f"Brief{kinds[kind]}" if brief else kinds[kind]) == (
         letter.attempts,
@@ -208,7 +208,7 @@ def test_what_nobody_handles_is_given_up_after_a_while(desk: Office) -> None:
 
     (note,) = desk.notes("orphan", 1)
     assert "no handler for Orphan of Errand in this process" in note
-    (letter,) = desk.letters("orphan")
+    letter = desk.letter("orphan")
     assert ("Orphan", 0) == (letter.message_type, letter.attempts)
 
 

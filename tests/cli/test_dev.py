@@ -87,9 +87,14 @@ def worker_pid(settings: Settings) -> int:
     """
     ports = wiring.open_ports(settings)
     try:
-        # It may have been silent for a moment.
         living: list[Member] = []
-        eventually(lambda: bool(living.__iadd__(ports.membership.living())))
+
+        def heard() -> bool:
+            # It may have been silent for a moment.
+            living[:] = ports.membership.living()
+            return bool(living)
+
+        eventually(heard)
     finally:
         ports.close()
     return living[0].pid

@@ -3,6 +3,7 @@ Schedules: each tick once, whatever crashes; and what people may do with them.
 """
 
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -140,7 +141,9 @@ def test_schedules_are_listed(tower: Tower) -> None:
 
         daily = line(client, "daily")
 
-        assert [(2, 0)] * 5 == [(tick.hour, tick.minute) for tick in daily.next]
+        hours = Counter((tick.hour, tick.minute) for tick in daily.next)
+        # In spring there is a day without that hour.
+        assert hours in ({(2, 0): 5}, {(2, 0): 4, (3, 0): 1})
         assert datetime.now(UTC) < daily.next[0] <= datetime.now(UTC) + timedelta(days=1, hours=1)
         assert {"Europe/Berlin"} == {str(tick.tzinfo) for tick in daily.next}
         assert not daily.orphaned

@@ -244,7 +244,7 @@ NO_ORDERS: Mapping[Ref, Order] = {}
 
 
 class Parking(Protocol):
-    """Keeps which keys a reader has parked; proved by tests/contract/test_parking.py."""
+    """Keeps which keys a reader has parked; proved by tests/contract/test_feed_parking.py."""
 
     def park(
         self, reader: Reader, parked: Sequence[ParkedKey], done: Mapping[Ref, Order] = NO_ORDERS

@@ -164,7 +164,7 @@ class SealedJournal(_Port):
         if snapshot is not None:
             state = self._cipher.open(Place(ref, "state", snapshot.seq), snapshot.state)
             snapshot = replace(snapshot, state=state)
-        tail = [(seq, open_record(self._cipher, ref, seq, data)) for seq, data in opened.tail]
+        tail = self._open_records(ref, opened.tail)
         return Opened(
             ref,
             opened.seq,
@@ -221,17 +221,14 @@ class SealedJournal(_Port):
 
     def entries(self, ref: Ref, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return a stretch of a log."""
-        return [
-            (seq, open_record(self._cipher, ref, seq, data))
-            for seq, data in self._inner.entries(ref, after, limit)
-        ]
+        return self._open_records(ref, self._inner.entries(ref, after, limit))
 
     def follow(self, ref: Ref, after: int, limit: int, timeout_s: float) -> list[tuple[int, bytes]]:
         """Wait for a log to grow."""
-        return [
-            (seq, open_record(self._cipher, ref, seq, data))
-            for seq, data in self._inner.follow(ref, after, limit, timeout_s)
-        ]
+        return self._open_records(ref, self._inner.follow(ref, after, limit, timeout_s))
+
+    def _open_records(self, ref: Ref, found: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        return [(seq, open_record(self._cipher, ref, seq, data)) for seq, data in found]
 
     def entry(self, wanted: Sequence[tuple[Ref, int]]) -> list[bytes | None]:
         """Return single entries."""

@@ -39,7 +39,8 @@ class TurnResult:
     dead: list[DeadLetter] = field(default_factory=list)
     #: (reply address, answer) for callers who wait.
     replies: list[tuple[str, Answer]] = field(default_factory=list)
-    #: Refusals to remember before they are answered: (partition, name, answer). A name is the instance and the id.
+    #: Refusals to remember before they are answered, which the commit itself could not: of those for whom there was no
+    #: room. (partition, name, answer); a name is the instance and the id.
     refusals: list[tuple[int, str, Answer]] = field(default_factory=list)
     #: All that were refused in this turn, for second copies of them: by instance and command id.
     refused: dict[Ref, dict[str, Answer]] = field(default_factory=dict)

@@ -94,17 +94,14 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local feeding = redis.call('EXISTS', KEYS[5]) == 1
 local serving
-local replies = {}
+local replies, refusing = {}, false
 
--- Remember what callers are about to be told; see refuse.lua.
+-- Remember what callers are about to be told.
 local function remember(refusals)
+  refusing = true
   for _, one in ipairs(refusals) do
     redis.call('HSET', KEYS[9], one[1], ARGV[one[2]])
     redis.call('ZADD', KEYS[10], now, one[1])
-  end
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[10], '-inf', now - call.refusals_ms, 'LIMIT', 0, 100)) do
-    redis.call('HDEL', KEYS[9], name)
-    redis.call('ZREM', KEYS[10], name)
   end
 end
 
@@ -193,6 +190,14 @@ for i, commit in ipairs(call.commits) do
       redis.call('ZADD', KEYS[6], 0, timer.name)
     end
     replies[i] = {'committed', token, feed_id, parked, crowded_out, positions}
+  end
+end
+
+-- Forget refusals that are old enough, as refuse.lua does.
+if refusing then
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[10], '-inf', now - call.refusals_ms, 'LIMIT', 0, 100)) do
+    redis.call('HDEL', KEYS[9], name)
+    redis.call('ZREM', KEYS[10], name)
   end
 end
 return replies

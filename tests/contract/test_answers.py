@@ -148,6 +148,27 @@ def test_old_refusals_are_forgotten(world: World) -> None:
     assert [b"no"] == desk.recall([(0, "new")])
 
 
+def test_refusing_commits_forget_old_refusals(world: World) -> None:
+    """
+    As they come: nobody else would forget them.
+    """
+    if not world.features.refusals_expire:
+        pytest.skip("refusals in memory stay")
+    journal, desk = world.journal(refusals_s=1), world.desk()
+    old = [controls.refusal(f"old-{number}") for number in range(150)]
+    journal.commit([controls.commit(REF, refusals=old)], "a")
+    assert [answer for _, answer in old] == desk.recall([(REF.partition, name) for name, _ in old])
+
+    def forgotten() -> bool:
+        journal.commit([controls.commit(REF, refusals=[controls.refusal("new")])], "a")
+        return set(desk.recall([(REF.partition, name) for name, _ in old])) == {None}
+
+    eventually(forgotten)
+
+    name, answer = controls.refusal("new")
+    assert [answer] == desk.recall([(REF.partition, name)])
+
+
 # -- replies
 
 

@@ -128,7 +128,7 @@ class World(ABC):
     settings: Settings
 
     @abstractmethod
-    def journal(self, *, lease_ms: int = LEASE_MS, leases: bool = True) -> Ledger:
+    def journal(self, *, lease_ms: int = LEASE_MS, leases: bool = True, refusals_s: int = 60) -> Ledger:
         """
         Return a journal and outbox.
         """
@@ -257,7 +257,7 @@ class MemoryWorld(World):
         self.settings = controls.settings(namespace=namespace)
         self.server = MemoryServer(controls.PARTITIONS)
 
-    def journal(self, *, lease_ms: int = LEASE_MS, leases: bool = True) -> Ledger:
+    def journal(self, *, lease_ms: int = LEASE_MS, leases: bool = True, refusals_s: int = 60) -> Ledger:
         return MemoryJournal(self.server, lease_ms=lease_ms, leases=leases)
 
     def desk(self, *, refusals_s: int = 60) -> Desk:
@@ -372,8 +372,8 @@ class RedisWorld(World):
         values = {name: getattr(self.settings, name) for name in self.settings.__struct_fields__}
         return Settings.of(**(values | changes))
 
-    def journal(self, *, lease_ms: int = LEASE_MS, leases: bool = True) -> Ledger:
-        return RedisJournal(self.with_(lease_ms=lease_ms, leases=leases), self.link())
+    def journal(self, *, lease_ms: int = LEASE_MS, leases: bool = True, refusals_s: int = 60) -> Ledger:
+        return RedisJournal(self.with_(lease_ms=lease_ms, leases=leases, refusals_s=refusals_s), self.link())
 
     def desk(self, *, refusals_s: int = 60) -> Desk:
         return RedisAnswers(self.with_(refusals_s=refusals_s), self.link())
